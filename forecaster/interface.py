@@ -1,0 +1,161 @@
+"""What goes into a forecaster and what comes out. Knows numpy alone: no model, no storage.
+
+Legend: B series, S paths, L lookback, H horizon, F features (open, high, low, close, volume, amount).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from market.errors import ConfigError, ForecastInputError
+
+FEATURES = ("open", "high", "low", "close", "volume", "amount")
+CLOSE = FEATURES.index("close")
+
+FloatArray = npt.NDArray[np.floating]
+TimeArray = npt.NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are drawn. Out-of-range values raise ConfigError naming the allowed range."""
+
+    temperature: float = 1.0
+    """Divides the logits; > 0."""
+    top_k: int = 0
+    """Keep the k likeliest tokens; 0 keeps all, 1 is greedy."""
+    top_p: float = 0.9
+    """Keep the smallest set of likeliest tokens whose probability reaches this; 0 < top_p <= 1."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0 or not np.isfinite(self.temperature):
+            raise ConfigError(f"temperature={self.temperature}: must be a finite number > 0")
+        if self.top_k < 0:
+            raise ConfigError(f"top_k={self.top_k}: must be >= 0 (0 keeps every token)")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p={self.top_p}: must be in (0, 1]")
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Windows of one lookback and horizon, ready to be forecast.
+
+    Only what was known at each `as_of` may be in here; `future_BH` are calendar labels, not data.
+    """
+
+    symbols: tuple[str, ...]
+    as_of_B: TimeArray
+    """Close instants in UTC, datetime64[us]; with the symbol and the seed they key the noise."""
+    values_BLF: FloatArray
+    """float64 bars in price units, oldest first."""
+    timestamps_BL: TimeArray
+    """Exchange-local bar labels, datetime64[us]."""
+    future_BH: TimeArray
+    """Exchange-local labels of the bars to forecast, datetime64[us]."""
+
+    def __post_init__(self) -> None:
+        b = len(self.symbols)
+        lengths = {
+            "as_of_B": self.as_of_B.shape[0],
+            "values_BLF": self.values_BLF.shape[0],
+            "timestamps_BL": self.timestamps_BL.shape[0],
+            "future_BH": self.future_BH.shape[0],
+        }
+        wrong = {name: n for name, n in lengths.items() if n != b}
+        if wrong:
+            raise ForecastInputError(f"a batch of {b} symbols needs arrays of {b} rows, got {wrong}")
+        if self.values_BLF.ndim != 3 or self.values_BLF.shape[2] != len(FEATURES):
+            raise ForecastInputError(
+                f"values_BLF has shape {self.values_BLF.shape}; expected (series, lookback, "
+                f"{len(FEATURES)}) with features {', '.join(FEATURES)}"
+            )
+        if self.timestamps_BL.shape[1] != self.values_BLF.shape[1]:
+            raise ForecastInputError(
+                f"{self.values_BLF.shape[1]} bars but {self.timestamps_BL.shape[1]} timestamps"
+            )
+        bad = ~np.isfinite(self.values_BLF).all(axis=(1, 2))
+        if bad.any():
+            i = int(np.flatnonzero(bad)[0])
+            row = int(np.flatnonzero(~np.isfinite(self.values_BLF[i]).all(axis=1))[0])
+            raise ForecastInputError(
+                f"{self.symbols[i]}: bar {self.timestamps_BL[i, row]} holds a value that is not "
+                "finite (rule: finite). Import the bars through 'candlecast data import', which "
+                "quarantines such rows."
+            )
+
+    @property
+    def lookback(self) -> int:
+        return int(self.values_BLF.shape[1])
+
+    @property
+    def horizon(self) -> int:
+        return int(self.future_BH.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def rows(self, index: npt.NDArray[np.integer] | slice) -> WindowBatch:
+        """The chosen series, in the order given."""
+        chosen = np.arange(len(self))[index]
+        return WindowBatch(
+            symbols=tuple(self.symbols[i] for i in chosen),
+            as_of_B=self.as_of_B[chosen],
+            values_BLF=self.values_BLF[chosen],
+            timestamps_BL=self.timestamps_BL[chosen],
+            future_BH=self.future_BH[chosen],
+        )
+
+    def last_bars(self, n: int) -> WindowBatch:
+        """The same windows with only their last n bars (a shorter lookback)."""
+        return replace(
+            self, values_BLF=self.values_BLF[:, -n:], timestamps_BL=self.timestamps_BL[:, -n:]
+        )
+
+
+@dataclass(frozen=True)
+class SamplePaths:
+    """Every sampled path of every series, in price units."""
+
+    symbols: tuple[str, ...]
+    as_of_B: TimeArray
+    values_BSHF: npt.NDArray[np.float32]
+    """Sampled bars; features in the order of FEATURES."""
+    timestamps_BH: TimeArray
+    last_close_B: npt.NDArray[np.float64]
+    """Close of the last known bar: what a return is measured from."""
+    loc_BF: npt.NDArray[np.float64]
+    scale_BF: npt.NDArray[np.float64]
+    """Location and scale the window was normalised with, in price units."""
+    flags_B: npt.NDArray[np.int32]
+    """Bits of market.flags.Flag."""
+    repaired_B: npt.NDArray[np.int64]
+    """How many sampled bars of the series were repaired."""
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+
+@runtime_checkable
+class Forecaster(Protocol):
+    """Anything that turns windows into sample paths.
+
+    A series' paths are a function of its window, the settings and the seed alone: never of the
+    other series in the batch, the batch size or the order.
+    """
+
+    @property
+    def model_id(self) -> str:
+        """Content hash of weights and configs."""
+
+    @property
+    def max_context(self) -> int | None:
+        """Longest lookback + horizon it can hold; None where there is no limit."""
+
+    def sample_paths(
+        self, windows: WindowBatch, *, n_paths: int, sampling: SamplingParams, seed: int
+    ) -> SamplePaths:
+        """Draw n_paths paths over windows.horizon steps for every series."""
