@@ -1,0 +1,107 @@
+"""Keys and values that generation keeps: one prefix per series, one suffix per path.
+
+Knows attention; nothing of tokens, sampling or which network it serves.
+
+Legend: B series, S paths, L prefix, U suffix so far, T new positions, h heads, d head width,
+D model width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from forecaster.kronos.layers import SelfAttention, TransformerBlock
+
+
+class LayerCache:
+    """Keys and values of one attention layer: a prefix shared by the paths, and their suffixes.
+
+    The suffix is preallocated for the whole horizon; `length` says how much of it is filled.
+    """
+
+    def __init__(self, k_BhLd: Tensor, v_BhLd: Tensor) -> None:
+        self.k_prefix, self.v_prefix = k_BhLd, v_BhLd
+        self.k_suffix: Tensor | None = None
+        self.v_suffix: Tensor | None = None
+        self.length = 0
+
+    def for_paths(self, paths: int, horizon: int) -> LayerCache:
+        """An empty suffix for `paths` paths on the same prefix, which is not copied."""
+        cache = LayerCache(self.k_prefix, self.v_prefix)
+        b, h, _, d = self.k_prefix.shape
+        cache.k_suffix = self.k_prefix.new_empty(b, paths, h, horizon, d)
+        cache.v_suffix = self.v_prefix.new_empty(b, paths, h, horizon, d)
+        return cache
+
+    def append(self, k_BShTd: Tensor, v_BShTd: Tensor) -> None:
+        assert self.k_suffix is not None
+        assert self.v_suffix is not None
+        end = self.length + k_BShTd.shape[-2]
+        self.k_suffix[..., self.length : end, :] = k_BShTd
+        self.v_suffix[..., self.length : end, :] = v_BShTd
+        self.length = end
+
+    def attend(self, q_BShTd: Tensor, *, causal: bool) -> Tensor:
+        """Attention of each path's queries to the series' prefix and the path's own suffix.
+
+        The prefix is one matrix product per series and head for all paths; both parts share one
+        softmax by their common maximum (log-sum-exp merging). With `causal`, the T queries are
+        the last T suffix positions; otherwise all of the suffix is seen.
+        """
+        b, s, h, t, d = q_BShTd.shape
+        q = q_BShTd * d**-0.5
+        q_BhXd = q.transpose(1, 2).reshape(b, h, s * t, d)
+        far = q_BhXd @ self.k_prefix.transpose(-1, -2)
+        peak = far.amax(-1) if far.shape[-1] else far.new_full((b, h, s * t), -torch.inf)
+        if self.k_suffix is None or self.v_suffix is None or self.length == 0:
+            weight = (far - peak[..., None]).exp()
+            out = (weight @ self.v_prefix) / weight.sum(-1, keepdim=True)
+            return out.unflatten(2, (s, t)).transpose(1, 2)
+        near = q @ self.k_suffix[..., : self.length, :].transpose(-1, -2)
+        if causal and t > 1:
+            future = torch.ones(t, self.length, dtype=torch.bool, device=q.device)
+            near = near.masked_fill(future.triu(self.length - t + 1), -torch.inf)
+        peak_BShT = peak.unflatten(2, (s, t)).transpose(1, 2)
+        peak_BShT = torch.maximum(peak_BShT, near.amax(-1))
+        far = (far - peak_BShT.transpose(1, 2).reshape(b, h, s * t, 1)).exp()
+        near = (near - peak_BShT[..., None]).exp()
+        out_far = (far @ self.v_prefix).unflatten(2, (s, t)).transpose(1, 2)
+        out_near = near @ self.v_suffix[..., : self.length, :]
+        total = far.sum(-1).unflatten(2, (s, t)).transpose(1, 2) + near.sum(-1)
+        return (out_far + out_near) / total[..., None]
+
+
+def prefill(blocks: nn.ModuleList, x_BLD: Tensor) -> tuple[Tensor, list[LayerCache]]:
+    """Runs the blocks over the prefix, once per series; returns outputs and every layer's cache."""
+    caches = []
+    if not len(blocks):
+        return x_BLD, caches
+    table = _attention(blocks[0]).rotary.table(0, x_BLD.shape[1])
+    for block in blocks:
+        attention = _attention(block)
+        q, k, v = attention.project(block.norm1(x_BLD), table)
+        caches.append(LayerCache(k, v))
+        x_BLD = x_BLD + attention.merge(attention.attend(q, k, v, True, None))
+        x_BLD = x_BLD + block.ffn(block.norm2(x_BLD))
+    return x_BLD, caches
+
+
+def extend(blocks: nn.ModuleList, caches: list[LayerCache], x_BSTD: Tensor) -> Tensor:
+    """Runs the blocks over T further positions of every path, and appends to the caches."""
+    if not len(blocks):
+        return x_BSTD
+    start = caches[0].k_prefix.shape[-2] + caches[0].length
+    table = _attention(blocks[0]).rotary.table(start, x_BSTD.shape[-2])
+    for block, cache in zip(blocks, caches, strict=True):
+        attention = _attention(block)
+        q, k, v = attention.project(block.norm1(x_BSTD), table)
+        cache.append(k, v)
+        x_BSTD = x_BSTD + attention.merge(cache.attend(q, causal=True))
+        x_BSTD = x_BSTD + block.ffn(block.norm2(x_BSTD))
+    return x_BSTD
+
+
+def _attention(block: nn.Module) -> SelfAttention:
+    assert isinstance(block, TransformerBlock)
+    return block.self_attn
