@@ -1,0 +1,175 @@
+"""The lake's files: immutable data files, one manifest per import, one pointer to the newest.
+
+Knows paths, hashes and locks; nothing of bars. Nothing is ever edited in place: a version is the
+hash of its manifest, and files are named by the hash of their content. Old versions stay readable.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from market.errors import StoreError
+from market.spec import Label, StoreSpec
+
+FORMAT = 1
+"""Number of the layout on disk; a store with a larger one was written by newer code."""
+
+BUCKETS = 64
+"""How many hash buckets symbols are spread over."""
+
+_POINTER = "CURRENT"
+_LOCK = "LOCK"
+
+
+@dataclass(frozen=True)
+class BarFile:
+    """One immutable Parquet file with bars of one bucket."""
+
+    path: str
+    """Relative to the store."""
+    bucket: int
+    rows: int
+    first_close: str
+    """Earliest close in the file, ISO 8601 in UTC."""
+    last_close: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything one version of the store consists of."""
+
+    spec: StoreSpec
+    parent: str | None
+    """Version this one was made from."""
+    bars: tuple[BarFile, ...]
+    quarantine: tuple[str, ...]
+    """Relative paths of the quarantine files, oldest first."""
+    sources: tuple[str, ...]
+    """Files read by the import that made this version."""
+
+    def encode(self) -> bytes:
+        content = {"format": FORMAT, **asdict(self)}
+        return json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def bucket_of(symbol: str) -> int:
+    """The bucket a symbol lives in: the same on every machine and for ever."""
+    return int.from_bytes(blake2b(symbol.encode(), digest_size=8).digest()) % BUCKETS
+
+
+def current_version(root: Path) -> str | None:
+    """The newest version, or None where there is no store."""
+    try:
+        return (root / _POINTER).read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@lru_cache(maxsize=64)
+def load_manifest(root: Path, version: str) -> Manifest:
+    """Read one version's manifest; cached, since manifests never change."""
+    path = root / "manifests" / f"{version}.json"
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise StoreError(
+            f"{root}: no version {version!r}; versions are the names in {path.parent}"
+        ) from None
+    return decode_manifest(content, path)
+
+
+def decode_manifest(content: bytes, path: Path) -> Manifest:
+    """Parse a manifest. Raises StoreError where it is damaged or of a newer format."""
+    try:
+        fields: dict[str, Any] = json.loads(content)
+        found = int(fields["format"])
+        if found > FORMAT:
+            raise StoreError(
+                f"{path}: store format {found}, this candlecast reads up to {FORMAT}: update it"
+            )
+        spec = fields["spec"]
+        return Manifest(
+            spec=StoreSpec(**{**spec, "label": Label(spec["label"])}),
+            parent=fields["parent"],
+            bars=tuple(BarFile(**each) for each in fields["bars"]),
+            quarantine=tuple(fields["quarantine"]),
+            sources=tuple(fields["sources"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"{path}: the manifest is damaged ({error}); restore it, or write the hash of an older "
+            f"version into {path.parent.parent / _POINTER}"
+        ) from None
+
+
+def write_table(root: Path, folder: str, frame: pl.DataFrame) -> str:
+    """Write rows as a Parquet file named by its content; returns the path relative to root."""
+    target = root / folder
+    target.mkdir(parents=True, exist_ok=True)
+    temporary = target / f"{os.getpid()}.tmp"
+    frame.write_parquet(temporary, compression="zstd", row_group_size=1 << 16)
+    digest = blake2b(temporary.read_bytes(), digest_size=16).hexdigest()
+    _move(temporary, target / f"{digest}.parquet")
+    return f"{folder}/{digest}.parquet"
+
+
+def publish(root: Path, manifest: Manifest) -> str:
+    """Write the manifest, then swap the pointer to it; returns the new version."""
+    content = manifest.encode()
+    version = blake2b(content, digest_size=16).hexdigest()
+    folder = root / "manifests"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / f"{version}.json", content)
+    _write(root / _POINTER, f"{version}\n".encode())
+    return version
+
+
+@contextmanager
+def writer_lock(root: Path) -> Iterator[None]:
+    """Hold the store for writing; released by the system when the process ends, however it ends.
+
+    Raises StoreError where somebody else holds it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / _LOCK).open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreError(
+                f"{root}: another import is writing to this store; nothing was written, run the "
+                "command again when it has ended"
+            ) from None
+        for leftover in root.rglob("*.tmp"):  # of an import that was killed
+            leftover.unlink()
+        yield
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(content)
+    _move(temporary, path)
+
+
+def _move(temporary: Path, target: Path) -> None:
+    """Rename so that the target is there whole or not at all, also after a power cut."""
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
