@@ -103,7 +103,9 @@ def generate(
     bars = x_BLF.new_empty(b, s, horizon, x_BLF.shape[-1])
     ids = torch.empty(2, b, s, horizon, dtype=torch.long, device=x_BLF.device)
     for rows in _tiles(b, TILE_SERIES, x_BLF.device):
-        lookback = _Lookback(tokenizer, predictor, x_BLF[rows], stamp_BTC[rows], max_context)
+        lookback = _Lookback(
+            tokenizer, predictor, x_BLF[rows], stamp_BTC[rows], max_context, horizon
+        )
         for columns in _tiles(s, TILE_PATHS, x_BLF.device):
             u = u_BSH2[rows[:, None], columns]
             s1, s2 = lookback.sample(u, sampling, reference_rule)
@@ -124,12 +126,16 @@ class _Lookback:
         x_BLF: Tensor,
         stamp_BTC: Tensor,
         max_context: int,
+        horizon: int,
     ) -> None:
         self.tokenizer, self.predictor = tokenizer, predictor
         self.stamp_BTC, self.max_context = stamp_BTC, max_context
         self.s1_BL, self.s2_BL = tokenizer.encode_pair(x_BLF)
         self.length = x_BLF.shape[1]
         self.paths = self._prefilled(max(0, self.length - max_context))
+        kept = max(0, self.length + horizon - max_context)
+        past = tokenizer.indices_to_bits([self.s1_BL[:, kept:], self.s2_BL[:, kept:]], half=True)
+        _, self.decoder_prefix = prefill(tokenizer.decoder, tokenizer.post_quant_embed(past))
 
     def _prefilled(self, start: int) -> Paths:
         s1, s2 = self.s1_BL[:, start:], self.s2_BL[:, start:]
@@ -170,13 +176,10 @@ class _Lookback:
         return s1, s2
 
     def decode(self, s1_BSH: Tensor, s2_BSH: Tensor) -> Tensor:
-        """Normalised bars (B, S, H, F); the decoder is causal, so the lookback runs once."""
+        """Normalised bars (B, S, H, F); the decoder is causal, so the lookback ran once."""
         tokenizer = self.tokenizer
-        horizon = s1_BSH.shape[-1]
-        start = max(0, self.length + horizon - self.max_context)
-        past = tokenizer.indices_to_bits([self.s1_BL[:, start:], self.s2_BL[:, start:]], half=True)
-        _, prefix = prefill(tokenizer.decoder, tokenizer.post_quant_embed(past))
-        caches = [layer.for_paths(s1_BSH.shape[1], horizon) for layer in prefix]
+        _, paths, horizon = s1_BSH.shape
+        caches = [layer.for_paths(paths, horizon) for layer in self.decoder_prefix]
         bits = tokenizer.indices_to_bits([s1_BSH, s2_BSH], half=True)
         out: Tensor = tokenizer.head(
             extend(tokenizer.decoder, caches, tokenizer.post_quant_embed(bits))

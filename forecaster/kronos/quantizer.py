@@ -4,7 +4,7 @@ Source: Zhao, Xiong & Krähenbühl 2024, "Image and Video Tokenization with Bina
 Quantization" (arXiv:2406.07548): a latent on the unit sphere is rounded to the nearest corner of
 the inscribed hypercube, whose entropy factorises over bits.
 
-Legend: B batch, T positions, K bits, G groups, C codes of a group.
+Legend: B batch, T positions, K bits.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class BinarySphericalQuantizer(nn.Module):
     """Signs of a unit vector, with straight-through gradients, and the loss that spreads them.
 
     loss = beta · |q - z|² + zeta · (gamma0 · H[q | z] - gamma · H[q]): commitment, plus confident
-    bits per sample, minus diversity over the batch (the paper's eq. 9 to 12). Diversity is
-    measured on groups of `group_size` bits, because the joint code is too large to count.
+    bits per sample, minus diversity over the batch (the paper's eq. 9 to 12). As in the reference,
+    diversity is the sum of the entropies of the single bits' mean probabilities, so correlated
+    bits count as diverse and `group_size` has no influence on the loss.
     """
 
     basis: Tensor
     group_basis: Tensor
-    group_codes: Tensor
 
     def __init__(
         self, bits: int, beta: float, gamma0: float, gamma: float, zeta: float, group_size: int
@@ -41,13 +41,9 @@ class BinarySphericalQuantizer(nn.Module):
             )
         self.bits = bits
         self.beta, self.gamma0, self.gamma, self.zeta = beta, gamma0, gamma, zeta
-        self.group_size = group_size
-        # Two buffers that the published checkpoints carry; only the second is used here.
+        # Buffers of the published checkpoints; nothing here needs them.
         self.register_buffer("basis", 2 ** torch.arange(bits - 1, -1, -1))
         self.register_buffer("group_basis", 2 ** torch.arange(group_size - 1, -1, -1))
-        index = torch.arange(2**group_size)[:, None]
-        codes = ((index // self.group_basis) % 2 * 2 - 1).float()
-        self.register_buffer("group_codes", codes / bits**0.5, persistent=False)
 
     def forward(self, z_BTK: Tensor) -> Tensor:
         """Corners of the hypercube on the unit sphere, ±1/√K; gradients pass straight through."""
@@ -55,13 +51,11 @@ class BinarySphericalQuantizer(nn.Module):
         return (corner + (z_BTK - z_BTK.detach())) / self.bits**0.5
 
     def loss(self, z_BTK: Tensor, quantized_BTK: Tensor) -> Tensor:
-        scale = self.bits**0.5
         commitment = (quantized_BTK.detach() - z_BTK).square().sum(-1).mean()
-        p = torch.sigmoid(-4 * z_BTK / scale)
-        confident = entropy(torch.stack((p, 1 - p), dim=-1)).sum(-1).mean()
-        z_BTGg = z_BTK.unflatten(-1, (-1, self.group_size))
-        p_BTGC = (2 * z_BTGg @ self.group_codes.T).softmax(-1)
-        diverse = entropy(p_BTGC.flatten(0, -3).mean(0)).sum()
+        p = torch.sigmoid(-4 * z_BTK / self.bits**0.5)
+        p_BTK2 = torch.stack((p, 1 - p), dim=-1)
+        confident = entropy(p_BTK2).sum(-1).mean()
+        diverse = entropy(p_BTK2.flatten(0, -3).mean(0)).sum()
         return self.beta * commitment + self.zeta * (self.gamma0 * confident - self.gamma * diverse)
 
 

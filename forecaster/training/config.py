@@ -12,11 +12,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from market.errors import CandlecastError
 from market.synthetic import SimulatorParams
 
 TRAINING_SEEDS = range(1000, 2000)
 """Simulator seeds that training may use. No other code simulates with them, so that a simulated
 market outside this range is always one the shipped model has never seen."""
+
+
+class TrainingError(CandlecastError):
+    """A training run cannot start or must stop."""
+
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -79,7 +85,9 @@ class PredictorShape(_Settings):
         if self.d_model % self.n_heads:
             raise ValueError(f"n_heads={self.n_heads} does not divide d_model={self.d_model}")
         if self.d_model % 4:
-            raise ValueError(f"d_model={self.d_model}: the dependency layer's 4 heads must divide it")
+            raise ValueError(
+                f"d_model={self.d_model}: the dependency layer's 4 heads must divide it"
+            )
         return self
 
 
@@ -161,6 +169,8 @@ class WindowSettings(_Settings):
     """Drawn per step, each as often as it is listed."""
     horizon: Count
     """Bars after the lookback."""
+    validation_horizon: Count = 20
+    """Bars after the longest lookback in the validation windows."""
     lookback_weight: Share = 1.0
     """Weight in the predictor's loss of targets inside the lookback, against 1 in the horizon.
     Inside the lookback the window's own statistics already know the scale of what follows."""

@@ -1,0 +1,98 @@
+"""What the two networks are trained to make small. Knows models and tensors; no data, no loop.
+
+Legend: B windows, T positions, F features, V vocabulary of a half token.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F  # noqa: N812 - torch's customary name
+from torch import Tensor
+
+from forecaster.kronos.predictor import Kronos
+from forecaster.kronos.tokenizer import KronosTokenizer
+
+
+class TokenizerLoss(NamedTuple):
+    """`loss` is minimised; the others are its parts."""
+
+    loss: Tensor
+    mse_s1: Tensor
+    """Reconstruction from the s1 bits alone."""
+    mse: Tensor
+    """Reconstruction from all bits."""
+    quantizer: Tensor
+
+
+class PredictorLoss(NamedTuple):
+    """`loss` is minimised; the others are its parts, in nats per token."""
+
+    loss: Tensor
+    ce_s1: Tensor
+    ce_s2: Tensor
+
+
+def tokenizer_loss(model: KronosTokenizer, x_BTF: Tensor) -> TokenizerLoss:
+    """(MSE from s1 bits + MSE from all bits + quantizer loss) / 2, as Kronos was trained."""
+    (from_s1, from_all), quantizer, _, _ = model(x_BTF)
+    mse_s1, mse = F.mse_loss(from_s1, x_BTF), F.mse_loss(from_all, x_BTF)
+    return TokenizerLoss((mse_s1 + mse + quantizer) / 2, mse_s1, mse, quantizer)
+
+
+def predictor_loss(
+    model: Kronos,
+    s1_BT: Tensor,
+    s2_BT: Tensor,
+    stamp_BT: Tensor,
+    *,
+    lookback: int | None = None,
+    lookback_weight: float = 1.0,
+    as_decoded: bool = False,
+) -> PredictorLoss:
+    """(CE of s1 + CE of s2 given the true s1) / 2 over next tokens.
+
+    The model must be in training mode, also for validation: in evaluation mode the dependency
+    layer of the published architecture sees the tokens it is asked to predict. Switch dropout off
+    by its probabilities, not by `eval()`.
+
+    lookback, lookback_weight: targets before position `lookback` count with this weight; 0 leaves
+    only the horizon. Weights other than 1 need lookback.
+    as_decoded: apply the dependency layer without rotary positions, as generation does.
+    Raises ValueError outside training mode.
+    """
+    if not model.training:
+        raise ValueError("predictor_loss needs model.train(): evaluation mode looks ahead")
+    s1_logits, context = model.decode_s1(s1_BT[:, :-1], s2_BT[:, :-1], stamp_BT[:, :-1])
+    s1_next, s2_next = s1_BT[:, 1:], s2_BT[:, 1:]
+    s2_logits = (
+        s2_logits_as_decoded(model, context, s1_next)
+        if as_decoded
+        else model.decode_s2(context, s1_next)
+    )
+    if lookback is None or lookback_weight == 1.0:
+        return PredictorLoss(*model.head.compute_loss(s1_logits, s2_logits, s1_next, s2_next))
+    weight_T = s1_logits.new_ones(s1_next.shape[1])
+    weight_T[: lookback - 1] = lookback_weight
+
+    def weighted(logits_BTV: Tensor, target_BT: Tensor) -> Tensor:
+        each_BT = F.cross_entropy(logits_BTV.transpose(1, 2), target_BT, reduction="none")
+        return (each_BT * weight_T).sum() / (weight_T.sum() * len(each_BT))
+
+    ce_s1, ce_s2 = weighted(s1_logits, s1_next), weighted(s2_logits, s2_next)
+    return PredictorLoss((ce_s1 + ce_s2) / 2, ce_s1, ce_s2)
+
+
+def s2_logits_as_decoded(model: Kronos, context_BTD: Tensor, s1_BT: Tensor) -> Tensor:
+    """At every position what `decode_s2` gives when that position is the last, (B, T, V).
+
+    Generation asks with a single query, for which neither query nor keys are rotated; causal
+    attention without rotation is the same for all positions at once.
+    """
+    layer = model.dep_layer
+    attention = layer.cross_attn
+    q = attention.heads(attention.q_proj(model.embedding.emb_s1(s1_BT)))
+    k = attention.heads(attention.k_proj(context_BTD))
+    v = attention.heads(attention.v_proj(context_BTD))
+    informed = layer.norm(context_BTD + attention.merge(attention.attend(q, k, v, True, None)))
+    return model.head.cond_forward(informed)
