@@ -1,0 +1,64 @@
+"""The command line's front door: knows which commands exist and how errors leave the program.
+
+Imports nothing heavy: torch, ray, polars, duckdb and vectorbt load inside the command that needs
+them, so that `candlecast --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from market.errors import CandlecastError
+
+EXIT_BAD_INPUT = 2
+
+COMMANDS = ("forecast",)
+"""Modules of cluster.commands, in the order `--help` lists them."""
+
+app = typer.Typer(
+    name="candlecast",
+    help="Probabilistic candle forecasts for large market universes, and honest backtests.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"candlecast {version('candlecast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options that every command shares."""
+
+
+for _name in COMMANDS:
+    import_module(f"cluster.commands.{_name}").register(app)
+
+
+def main() -> None:
+    """Run the command line: bad input is one line on stderr and exit code 2, never a traceback."""
+    try:
+        app()
+    except CandlecastError as error:
+        message = " ".join(str(error).split())
+        colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        prefix = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
+        print(f"{prefix} {message}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
