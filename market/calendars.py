@@ -370,3 +370,11 @@ def local_to_utc(moment: datetime, tz: str) -> datetime:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=ZoneInfo(tz))
     return moment.astimezone(UTC)
+
+
+def session_hours(spec: StoreSpec, sessions: TimeArray) -> tuple[TimeArray, TimeArray]:
+    """Opens and closes, exchange-local, of those dates (sorted) that the venue's calendar lists."""
+    calendar = _around(spec, sessions)
+    listed_S = np.isin(calendar.dates_S, sessions)
+    opens, closes = calendar.opens_S[listed_S], calendar.closes_S[listed_S]
+    return to_local(opens, spec.tz), to_local(closes, spec.tz)

@@ -91,7 +91,7 @@ class _MostTraded:
         amounts = (
             history.scan(start=recent[0], as_of=as_of.close_utc)
             .sort("symbol", "timestamp")  # a fixed order of addition: ties and sums repeat exactly
-            .group_by("symbol")
+            .group_by("symbol", maintain_order=True)
             .agg(pl.col("amount").sum())
             .sort(["amount", "symbol"], descending=[True, False])
             .head(self.n)
