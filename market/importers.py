@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from market.bars import FEATURES, PRICES, RULES, CheckedBars, check_bars
+from market.bars import FEATURES, PRICES, CheckedBars, check_bars
 from market.calendars import canonical_venue, venue_tz
 from market.columns import find_columns, read_number, read_times
 from market.errors import SourceError, StoreError
+from market.flags import Flag
 from market.history import ImportReport, MarketHistory, OnConflict
 from market.inference import infer_freq, infer_label
 from market.manifest import current_version
@@ -63,10 +64,10 @@ def import_files(
     frames, read_notes = _read_all(files, told)
     rows = pl.concat(frames)
     spec, spec_notes = _infer_spec(rows, told, existing)
-    report = _store(
-        check_bars(rows), store, spec, [str(each) for each in files], OnConflict(on_conflict)
-    )
-    return replace(report, notes=(*read_notes, *notes, *spec_notes, f"store is {spec}"))
+    checked = check_bars(rows)
+    report = _store(checked, store, spec, [str(each) for each in files], OnConflict(on_conflict))
+    filled = _describe_filled(checked.good)
+    return replace(report, notes=(*read_notes, *notes, *spec_notes, *filled))
 
 
 def import_frame(
@@ -288,6 +289,21 @@ def _infer_spec(
     return StoreSpec(options.venue, freq, tz, label, basis), notes
 
 
+def _describe_filled(good: pl.DataFrame) -> list[str]:
+    """Say how many bars had no volume or amount, and what was stored for them."""
+    stored = {
+        Flag.VOLUME_MISSING: "no volume: 0 is stored",
+        Flag.AMOUNT_MISSING: "no traded amount: volume × mean(open, high, low, close) is stored",
+    }
+    notes = []
+    for flag, text in stored.items():
+        count = int((good["flags"].to_numpy() & int(flag) != 0).sum())
+        if count:
+            whose = "the bars have" if count == good.height else f"{count:,} bars have"
+            notes.append(f"{whose} {text}, and flagged")
+    return notes
+
+
 def _store(
     checked: CheckedBars,
     store: str | Path,
@@ -299,15 +315,3 @@ def _store(
     return history.append(
         checked.good, checked.quarantine, on_conflict=on_conflict, sources=sources
     )
-
-
-__all__ = [
-    "ALWAYS_OPEN",
-    "RULES",
-    "ImportOptions",
-    "find_files",
-    "import_files",
-    "import_frame",
-    "read_source",
-    "symbol_from_name",
-]

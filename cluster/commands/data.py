@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import polars as pl
     from rich.console import Console
     from rich.table import Table
@@ -52,7 +54,7 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH…", help="CSV or Parquet files, folders, or globs.")
+        list[str], typer.Argument(metavar="PATH", help="CSV or Parquet files, folders, or globs.")
     ],
     store: Store,
     venue: Annotated[
@@ -146,18 +148,22 @@ def show(
     bars = history.scan(symbols=[symbol]).sort("timestamp").collect()
     if not bars.height:
         raise StoreError(_unknown_symbol(history, symbol, store))
-    table = _table(
-        *("timestamp", "open", "high", "low", "close", "volume", "amount", "note"),
-        numbers={"open", "high", "low", "close", "volume", "amount"},
-    )
-    for row in bars.tail(tail).iter_rows(named=True):
-        when = row["timestamp"].date() if history.spec.daily else row["timestamp"]
-        prices = [f"{row[name]:,.10g}" for name in ("open", "high", "low", "close")]
+    numbers = ("open", "high", "low", "close", "volume", "amount")
+    shown = bars.tail(tail)
+    notes = {_note(flags) for flags in shown["flags"]}
+    columns = ("time", *numbers) if len(notes) == 1 else ("time", *numbers, "note")
+    table = _table(*columns, numbers=set(numbers))
+    for row in shown.iter_rows(named=True):
+        prices = [f"{row[name]:,.10g}" for name in numbers[:4]]
         sizes = [f"{row[name]:,.0f}" if row[name] >= 1e4 else f"{row[name]:.6g}"
-                 for name in ("volume", "amount")]  # fmt: skip
-        table.add_row(str(when), *prices, *sizes, _note(row["flags"]))
-    _console().print(f"{symbol}: {bars.height:,} bars, {history.spec}")
-    _console().print(table)
+                 for name in numbers[4:]]  # fmt: skip
+        cells = [_when(row["timestamp"], history), *prices, *sizes, _note(row["flags"])]
+        table.add_row(*cells[: len(columns)])
+    console = _console()
+    console.print(f"{symbol}: {bars.height:,} bars, {history.spec}", highlight=False)
+    console.print(table)
+    if len(notes) == 1 and notes != {""}:
+        console.print(f"These bars: {notes.pop()}.")
 
 
 def quarantine(
@@ -178,15 +184,19 @@ def quarantine(
     counts = dict(rows["rule"].value_counts(sort=True).iter_rows())
     _console().print(f"{rows.height:,} rows in quarantine{whose}")
     _console().print(_rule_table(counts))
-    table = _table("symbol", "timestamp", "rule", "what is wrong", "file", "row", numbers={"row"})
-    for row in rows.head(limit).iter_rows(named=True):
-        when = row["timestamp"]
-        if when is not None and history.spec.daily:
-            when = when.date()
-        table.add_row(
-            *(row["symbol"] or "", "" if when is None else str(when), row["rule"], row["detail"]),
-            *(Path(row["source"]).name, str(row["row"])),
-        )
+    shown = rows.head(limit)
+    sources = [Path(source).name for source in shown["source"].unique()]
+    headings = ["symbol", "time", "rule", "what is wrong", "row", "file"]
+    if len(sources) == 1:
+        headings.pop()
+        _console().print(f"rows are those of {sources[0]}")
+    table = _table(*headings, numbers={"row"})
+    for row in shown.iter_rows(named=True):
+        cells = [
+            *(row["symbol"] or "", _when(row["timestamp"], history), row["rule"], row["detail"]),
+            *(str(row["row"]), Path(row["source"]).name),
+        ]
+        table.add_row(*cells[: len(headings)])
     _console().print(table)
     if rows.height > limit:
         _console().print(f"… and {rows.height - limit:,} more; --limit or --symbol shows others.")
@@ -195,7 +205,7 @@ def quarantine(
 def _print_report(report: ImportReport, history: MarketHistory, store: Path) -> None:
     console = _console()
     for note in report.notes:
-        console.print(f"[dim]·[/dim] {note}", highlight=False)
+        console.print(f"[dim]·[/dim] {note}", highlight=False, soft_wrap=True)
     if report.nothing_new:
         console.print(
             f"Nothing new: all {report.known_bars:,} bars are in {store} already."
@@ -208,14 +218,14 @@ def _print_report(report: ImportReport, history: MarketHistory, store: Path) -> 
     if report.conflicts.height:
         kept = "were kept" if report.on_conflict == "keep" else "were replaced"
         console.print(f"{report.conflicts.height:,} stored bars differ and {kept}, for example:")
-        table = _table("symbol", "timestamp", "stored close", "imported close",
+        table = _table("symbol", "time", "stored close", "imported close",
                        numbers={"stored close", "imported close"})  # fmt: skip
         for name, when, stored, imported in report.conflicts.head(5).iter_rows():
-            table.add_row(name, str(when), f"{stored:,.10g}", f"{imported:,.10g}")
+            table.add_row(name, _when(when, history), f"{stored:,.10g}", f"{imported:,.10g}")
         console.print(table)
     if report.quarantined:
         console.print(_rule_table(report.quarantined))
-        console.print(f"See them with: candlecast data quarantine --store {store}")
+        console.print(f"See them with: candlecast data quarantine --store {store}", soft_wrap=True)
     if report.known_quarantine:
         console.print(f"{report.known_quarantine:,} bad rows were in quarantine already.")
     symbols = history.symbols()
@@ -228,11 +238,14 @@ def _print_store(history: MarketHistory, symbols: pl.DataFrame, store: Path) -> 
         if symbols.height
         else "no sessions"
     )
-    _console().print(
-        f"{store}: {symbols.height:,} symbols, {symbols['n_bars'].sum():,} bars, {span}, "
-        f"{history.spec}, version {history.version[:12]}",
-        highlight=False,
+    noun = "symbol" if symbols.height == 1 else "symbols"
+    console = _console()
+    console.print(
+        f"{store}: {symbols.height:,} {noun}, {symbols['n_bars'].sum():,} bars, {span}",
         soft_wrap=True,
+    )
+    console.print(
+        f"{history.spec}; version {history.version}", style="dim", highlight=False, soft_wrap=True
     )
 
 
@@ -241,6 +254,12 @@ def _rule_table(counts: dict[str, int]) -> Table:
     for rule, count in counts.items():
         table.add_row(rule, f"{count:,}")
     return table
+
+
+def _when(label: datetime | None, history: MarketHistory) -> str:
+    if label is None:
+        return ""
+    return f"{label:%Y-%m-%d}" if history.spec.daily else f"{label:%Y-%m-%d %H:%M}"
 
 
 def _note(flags: int) -> str:
@@ -265,16 +284,20 @@ def _unknown_symbol(history: MarketHistory, symbol: str, store: Path) -> str:
 
 
 def _console() -> Console:
+    """A console that does not fold tables into 80 columns where nobody watches a terminal."""
+    import sys
+
     from rich.console import Console
 
-    return Console()
+    return Console(width=None if sys.stdout.isatty() else 160)
 
 
 def _table(*headings: str, numbers: set[str]) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE)
+    table = Table(box=SIMPLE, padding=(0, 1))
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in numbers else "left")
+        is_number = heading in numbers
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
     return table
