@@ -18,7 +18,7 @@ from market.errors import CandlecastError
 
 EXIT_BAD_INPUT = 2
 
-COMMANDS = ("forecast",)
+COMMANDS = ("data", "forecast")
 """Modules of cluster.commands, in the order `--help` lists them."""
 
 app = typer.Typer(

@@ -1,0 +1,258 @@
+"""What a run will do, decided before anything runs: who is eligible when, and under which id.
+
+Knows the history and the settings; nothing of Ray. The run's id is a hash of everything the rows
+depend on, the bars read included: bars after an as_of are not among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cluster.settings import ForecastSettings
+from market.errors import ForecastInputError
+from market.forecast_schema import SymbolNote
+from market.spec import AsOf
+from market.universe import parse_universe
+from market.windows import SymbolSeries, eligibility, window_at
+
+if TYPE_CHECKING:
+    from forecaster import LoadedModel
+    from market.history import MarketHistory
+
+SYMBOLS_PER_SHARD = 64
+_MIN_SYMBOLS_PER_SHARD = 4
+_SHARDS_PER_REPLICA = 8
+_SYMBOLS_PER_READ = 256
+_MIN_LOOKBACK = 2
+"""With fewer bars a window has no scale."""
+
+
+@dataclass(frozen=True)
+class ShardSymbol:
+    """One symbol of a shard and the moments it is forecast from."""
+
+    symbol: str
+    as_ofs: tuple[AsOf, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A unit of work: a few symbols, read together and forecast by one replica."""
+
+    key: str
+    """Hash of its symbols and moments: the same work has the same key in a later attempt."""
+    members: tuple[ShardSymbol, ...]
+    start: date
+    """First session any of its windows needs."""
+    as_of: AsOf
+    """Last moment any of its windows needs."""
+
+    @property
+    def n_forecasts(self) -> int:
+        return sum(len(member.as_ofs) for member in self.members)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything decided on the driver."""
+
+    run_id: str
+    identity: dict[str, Any]
+    """What run_id is the hash of."""
+    as_ofs: tuple[AsOf, ...]
+    """Ascending."""
+    members: tuple[ShardSymbol, ...]
+    """Eligible symbols, sorted, each with its eligible moments."""
+    first_sessions: dict[str, date]
+    """Per symbol, the first session its windows need."""
+    skipped: tuple[SymbolNote, ...]
+
+    def eligible_at(self, as_of: AsOf) -> int:
+        return sum(as_of in member.as_ofs for member in self.members)
+
+    @property
+    def n_forecasts(self) -> int:
+        return sum(len(member.as_ofs) for member in self.members)
+
+    def shards(self, symbols_per_shard: int) -> list[Shard]:
+        return [
+            self._shard(self.members[first : first + symbols_per_shard])
+            for first in range(0, len(self.members), symbols_per_shard)
+        ]
+
+    def _shard(self, members: tuple[ShardSymbol, ...]) -> Shard:
+        work = [[m.symbol, [a.close_utc.isoformat() for a in m.as_ofs]] for m in members]
+        return Shard(
+            key=digest(json.dumps(work).encode()),
+            members=members,
+            start=min(self.first_sessions[m.symbol] for m in members),
+            as_of=max((a for m in members for a in m.as_ofs), key=lambda a: a.close_utc),
+        )
+
+
+def symbols_per_shard(wanted: int | str, n_symbols: int, replicas: int) -> int:
+    """Large enough to fill tiles, small enough that every replica gets several shards."""
+    if wanted != "auto":
+        return int(wanted)
+    even = -(-n_symbols // (replicas * _SHARDS_PER_REPLICA))
+    return min(SYMBOLS_PER_SHARD, max(_MIN_SYMBOLS_PER_SHARD, even))
+
+
+def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSettings) -> Plan:
+    """Resolve dates, universe and eligibility, and name the run.
+
+    Raises CandlecastError for an as_of outside the history, an empty universe, a horizon beyond
+    the model's context, and where no symbol is eligible at any date.
+    """
+    context = loaded.forecaster.max_context
+    if context is not None and settings.horizon > context - _MIN_LOOKBACK:
+        raise ForecastInputError(
+            f"--horizon {settings.horizon}: {loaded.name} holds {context} bars, of which "
+            f"{_MIN_LOOKBACK} must be known ones; choose a horizon of at most "
+            f"{context - _MIN_LOOKBACK}"
+        )
+    as_ofs = sorted(history.resolve_as_of_range(settings.as_of), key=lambda a: a.close_utc)
+    universe = parse_universe(settings.universe)
+    wanted: dict[str, list[AsOf]] = defaultdict(list)
+    for as_of in as_ofs:
+        for symbol in universe.members(history, as_of):
+            wanted[symbol].append(as_of)
+    if not wanted:
+        raise ForecastInputError(
+            f"--universe {settings.universe}: no symbol of {history.root} belongs to it between "
+            f"{as_ofs[0].session} and {as_ofs[-1].session}; see 'candlecast data ls'"
+        )
+
+    sessions = np.array(history.sessions(end=as_ofs[-1].session), dtype="datetime64[D]")
+    members: list[ShardSymbol] = []
+    first_sessions: dict[str, date] = {}
+    reasons: dict[tuple[AsOf, str], list[str]] = defaultdict(list)
+    bars_hash = hashlib.blake2b(digest_size=16)
+    for symbol, series in _series(history, sorted(wanted), as_ofs[-1]):
+        eligible: list[AsOf] = []
+        for as_of in wanted[symbol]:
+            reason = (
+                f"too short: no bar up to {as_of.session}"
+                if series is None
+                else eligibility(
+                    series,
+                    as_of,
+                    settings.lookback,
+                    sessions=sessions,
+                    max_gap_sessions=settings.max_gap_sessions,
+                )
+            )
+            if reason is None:
+                eligible.append(as_of)
+            else:
+                reasons[as_of, reason].append(symbol)
+        if series is not None and eligible:
+            read_N = _bars_read(series, eligible, settings.lookback)
+            bars_hash.update(_bars_digest(series, read_N, eligible))
+            members.append(ShardSymbol(symbol, tuple(eligible)))
+            first_sessions[symbol] = series.sessions_N[read_N.argmax()].item()
+    skipped = tuple(
+        SymbolNote(as_of=as_of.close_utc, reason=reason, symbols=tuple(symbols))
+        for (as_of, reason), symbols in reasons.items()
+    )
+    if not members:
+        example = skipped[0]
+        raise ForecastInputError(
+            f"none of {len(wanted)} symbols can be forecast from {len(as_ofs)} date(s); "
+            f"for example {example.symbols[0]}: {example.reason}"
+        )
+    identity = _identity(history, loaded, settings, as_ofs, bars_hash.hexdigest())
+    return Plan(
+        run_id=digest(json.dumps(identity, sort_keys=True).encode()),
+        identity=identity,
+        as_ofs=tuple(as_ofs),
+        members=tuple(members),
+        first_sessions=first_sessions,
+        skipped=skipped,
+    )
+
+
+def digest(content: bytes) -> str:
+    """16 hexadecimal digits that name a content."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _series(
+    history: MarketHistory, symbols: Sequence[str], as_of: AsOf
+) -> Iterator[tuple[str, SymbolSeries | None]]:
+    """Each symbol with its bars up to as_of, a few hundred symbols in memory at a time."""
+    for first in range(0, len(symbols), _SYMBOLS_PER_READ):
+        chunk = symbols[first : first + _SYMBOLS_PER_READ]
+        present = {s.symbol: s for s in history.series(list(chunk), as_of=as_of.close_utc)}
+        for symbol in chunk:
+            yield symbol, present.get(symbol)
+
+
+def _bars_read(
+    series: SymbolSeries, eligible: Sequence[AsOf], lookback: int
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    read_N = np.zeros(len(series), dtype=np.bool_)
+    for as_of in eligible:
+        window = window_at(series, as_of, lookback)
+        read_N[window.first : window.last] = True
+    return read_N
+
+
+def _bars_digest(
+    series: SymbolSeries, read_N: np.ndarray[tuple[int], np.dtype[np.bool_]], eligible: list[AsOf]
+) -> bytes:
+    """Hash of what a symbol's forecasts depend on: its moments and every bar of its windows."""
+    hashed = hashlib.blake2b(digest_size=16)
+    hashed.update(json.dumps([series.symbol, [str(a.close_us) for a in eligible]]).encode())
+    for column in (
+        series.timestamps_N,
+        series.close_utc_N,
+        series.values_NF,
+        series.flags_N,
+    ):
+        hashed.update(np.ascontiguousarray(column[read_N]).tobytes())
+    return hashed.digest()
+
+
+def _identity(
+    history: MarketHistory,
+    loaded: LoadedModel,
+    settings: ForecastSettings,
+    as_ofs: Sequence[AsOf],
+    bars: str,
+) -> dict[str, Any]:
+    from forecaster.kronos.engine import NUMERICS_VERSION, TILE_PATHS, TILE_SERIES
+
+    spec = history.spec
+    return {
+        "model_id": loaded.forecaster.model_id,
+        "as_of": [as_of.close_utc.isoformat() for as_of in as_ofs],
+        "lookback": settings.lookback,
+        "horizon": settings.horizon,
+        "paths": settings.paths,
+        "sampling": {
+            "temperature": settings.temperature,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+        },
+        "seed": settings.seed,
+        "repair": settings.repair,
+        "overflow": "trim",
+        "keep_paths": settings.keep_paths,
+        "dtype": "float32",
+        "device": "cpu",
+        "threads_per_replica": 1,
+        "tile": [TILE_SERIES, TILE_PATHS],
+        "numerics": NUMERICS_VERSION,
+        "spec": [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],
+        "trained_through": None if loaded.trained_through is None else str(loaded.trained_through),
+        "bars": bars,
+    }

@@ -1,0 +1,125 @@
+"""Shards through an actor pool, watched from outside. Knows Ray Data; nothing of tables or dates.
+
+The pipeline runs in a thread of its own; the caller's thread counts what replicas report and gives
+up when nothing moves. Restarts and retries are finite: work that kills its process every time
+ends the run instead of repeating for ever.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.data import ActorPoolStrategy
+from ray.util.annotations import RayDeprecationWarning
+
+from cluster.plan import Shard
+from cluster.replica import Replica
+from cluster.rows import ReplicaJob
+from cluster.session import REPLICA_CPUS
+from cluster.stream import shard_dataset
+from market.errors import CandlecastError
+
+if TYPE_CHECKING:
+    from market.history import MarketHistory
+
+_MAX_RESTARTS = 3
+_MAX_RETRIES = 2
+_POLL_SECONDS = 0.25
+
+
+class ForecastRunError(CandlecastError):
+    """The cluster could not finish the work; running the same command again resumes it."""
+
+
+class _Tally:
+    """Counts forecasts that replicas have finished."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def add(self, n: int) -> None:
+        self._done += n
+
+    def read(self) -> int:
+        return self._done
+
+
+def run_shards(
+    history: MarketHistory,
+    shards: Sequence[Shard],
+    job: ReplicaJob,
+    *,
+    replicas: int,
+    timeout_s: float,
+    report: Callable[[int], None],
+) -> None:
+    """Forecast every shard into staging; returns when all have a manifest.
+
+    report is called with the number of forecasts done. Raises ForecastRunError where replicas
+    keep dying or nothing finishes for timeout_s, and a replica's own CandlecastError as it is.
+    """
+    tally: Any = ray.remote(num_cpus=0)(_Tally).remote()
+    with warnings.catch_warnings():
+        # Ray names no successor yet to the two arguments that make restarts and retries finite.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = shard_dataset(history, shards).map_batches(
+            Replica,
+            fn_constructor_args=(job, tally),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=REPLICA_CPUS,
+            compute=ActorPoolStrategy(size=replicas, max_tasks_in_flight_per_actor=2),
+            max_restarts=_MAX_RESTARTS,
+            max_task_retries=_MAX_RETRIES,
+        )
+    finished: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def drain() -> None:
+        try:
+            for _ in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+                pass
+        except BaseException as error:
+            finished.put(error)
+        else:
+            finished.put(None)
+
+    threading.Thread(target=drain, name="forecast-pipeline", daemon=True).start()
+    done, last_change = 0, time.monotonic()
+    while True:
+        try:
+            error = finished.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            now_done = ray.get(tally.read.remote())
+            if now_done != done:
+                done, last_change = now_done, time.monotonic()
+                report(done)
+            elif time.monotonic() - last_change > timeout_s:
+                raise ForecastRunError(
+                    f"no replica finished anything for {timeout_s:g} s (no_progress_timeout_s); "
+                    "what was finished is kept, and the same command resumes it"
+                ) from None
+            continue
+        if error is not None:
+            raise _explained(error) from error
+        report(sum(shard.n_forecasts for shard in shards))
+        return
+
+
+def _explained(error: BaseException) -> BaseException:
+    """The project's own error that lies behind Ray's, or one that says what to do."""
+    cause: Any = error
+    while cause is not None:
+        if isinstance(cause, CandlecastError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return ForecastRunError(
+        f"the replicas could not finish ({type(error).__name__}: {lines[-1].strip()}); what was "
+        "finished is kept, and the same command resumes it"
+    )

@@ -1,0 +1,134 @@
+"""Starting Ray, or joining it, and leaving it. Knows resources; nothing of forecasts.
+
+A local Ray is started without dashboard, usage statistics or chatter, sized so that a reader
+always finds a CPU beside the replicas: without that, a pipeline waits for ever without a word.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from market.errors import ConfigError
+
+READER_CPUS = 0.5
+"""CPU of one read task; differs from a replica's, so that Ray does not fuse the two."""
+REPLICA_CPUS = 1.0
+_OBJECT_STORE_BYTES = 10**9  # series pass through it, never windows or paths
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's own processes log to files; what a user must know arrives as an exception.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A pipeline's thread that outlives ray.shutdown() must not start a second cluster.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    # Local runs never ask for GPUs through Ray, so devices stay as the user's shell shows them.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+
+
+@contextmanager
+def ray_session(
+    replicas: int | Literal["auto"], most: int, address: str | None = None
+) -> Iterator[int]:
+    """Ray is up inside the block; yields how many replicas to run.
+
+    replicas: how many, or auto: one per core of this machine, or as many as a joined cluster has
+    CPUs for. most: more would have nothing to do.
+
+    A Ray that already runs in this process is used and left running. A local one gets one CPU more
+    than there are replicas, for readers. Raises ConfigError where a cluster cannot be reached or
+    has no room for the replicas and a reader.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+    import ray.data
+
+    if ray.is_initialized():
+        _quiet(ray)
+        yield _fitting(ray, replicas, most)
+        return
+    wanted = min(_cores() if replicas == "auto" else replicas, most)
+    try:
+        _start(ray, address, local_cpus=wanted + 1)
+        _quiet(ray)
+        yield wanted if address is None else _fitting(ray, replicas, most)
+    finally:
+        ray.shutdown()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start(ray: Any, address: str | None, local_cpus: int) -> None:
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
+    }
+    with warnings.catch_warnings(), _mute_stderr():
+        warnings.simplefilter("ignore")  # Ray's own deprecations: nothing a user could act on
+        if address is not None:
+            try:
+                ray.init(address=address, **common)
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                first_line = str(error).strip().splitlines()[0] if str(error).strip() else error
+                raise ConfigError(
+                    f"--address {address}: no Ray cluster answers there ({first_line}); start one "
+                    "with 'ray start --head', or leave --address away to run locally"
+                ) from error
+        else:
+            ray.init(
+                address="local",
+                num_cpus=local_cpus,
+                num_gpus=0,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                **common,
+            )
+
+
+@contextmanager
+def _mute_stderr() -> Iterator[None]:
+    """Drop what native code writes to the terminal: Ray greets there whatever its log level."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def _quiet(ray: Any) -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = True
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _fitting(ray: Any, replicas: int | Literal["auto"], most: int) -> int:
+    """Replicas that fit beside one reader on what the cluster has."""
+    cpus = float(ray.cluster_resources().get("CPU", 0.0))
+    room = int((cpus - READER_CPUS) // REPLICA_CPUS)
+    least = 1 if replicas == "auto" else min(replicas, most)
+    if room < least:
+        raise ConfigError(
+            f"the Ray cluster has {cpus:g} CPUs, but {least} replica(s) need {REPLICA_CPUS:g} each "
+            f"and a reader {READER_CPUS:g}; lower --replicas, or give the cluster more "
+            f"(ray start --num-cpus={least + 1})"
+        )
+    return min(room, most) if replicas == "auto" else least

@@ -1,0 +1,145 @@
+"""Columns of the forecast table and of the record of a run. Knows no storage and no model.
+
+A row of `steps` is one forecast bar: what the sampled paths of one symbol, seen from one as_of,
+say about one coming bar. `path_stats` holds, per (as_of, symbol), what marginals cannot give.
+`paths` holds the sampled bars themselves, where they were asked for.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+BAR_FEATURES = ("open", "high", "low", "close", "volume", "amount")
+QUANTILE_NAMES = ("q01", "q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
+"""Of the paths, in percent; q01 and q99 are null below 100 paths, where they would only repeat the
+extremes."""
+
+PARTITION_BY = ("model_id", "as_of_date")
+
+_UTC = pl.Datetime("us", "UTC")
+_KEY: dict[str, pl.DataType] = {
+    "run_id": pl.String(),
+    "model_id": pl.String(),
+    "as_of_date": pl.Date(),
+    "as_of": _UTC,
+    "symbol": pl.String(),
+}
+
+STEPS_SCHEMA = pl.Schema(
+    _KEY
+    | {
+        "freq": pl.String(),
+        "venue": pl.String(),
+        "step": pl.Int32(),
+        "timestamp": pl.Datetime("us"),
+        "n_paths": pl.Int32(),
+        "last_close": pl.Float64(),
+        "data_through": _UTC,
+        "price_basis": pl.String(),
+        "flags": pl.Int32(),
+    }
+    | {
+        f"{feature}_{statistic}": pl.Float64()
+        for feature in BAR_FEATURES
+        for statistic in ("mean", "std", *QUANTILE_NAMES)
+    }
+    | {"p_up": pl.Float64()}
+)
+
+PATH_STATS_SCHEMA = pl.Schema(
+    _KEY
+    | {
+        "n_paths": pl.Int32(),
+        "horizon": pl.Int32(),
+        "return_mean": pl.List(pl.Float64()),
+        "return_std": pl.List(pl.Float64()),
+        "expected_drawdown": pl.Float64(),
+        "path_volatility": pl.Float64(),
+    }
+)
+
+PATHS_SCHEMA = pl.Schema(
+    _KEY
+    | {"path": pl.Int32(), "step": pl.Int32()}
+    | {feature: pl.Float32() for feature in BAR_FEATURES}
+)
+
+Kind = Literal["steps", "path_stats", "paths"]
+SCHEMAS: dict[Kind, pl.Schema] = {
+    "steps": STEPS_SCHEMA,
+    "path_stats": PATH_STATS_SCHEMA,
+    "paths": PATHS_SCHEMA,
+}
+ROW_ORDER: dict[Kind, list[str]] = {
+    "steps": ["as_of", "symbol", "step"],
+    "path_stats": ["as_of", "symbol"],
+    "paths": ["as_of", "symbol", "path", "step"],
+}
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DateRecord(_Record):
+    """What became of one as_of of a run."""
+
+    as_of: datetime
+    as_of_date: date
+    eligible: int
+    """Symbols that could be forecast."""
+    forecast: int = 0
+    """Symbols that were."""
+    in_sample: bool
+    """The model had seen this date in training."""
+
+
+class SymbolNote(_Record):
+    """Why symbols are missing from one as_of."""
+
+    as_of: datetime
+    reason: str
+    symbols: tuple[str, ...]
+
+
+class RunRecord(_Record):
+    """One run: what was asked for, what was read, what came of it, and when by the clock.
+
+    Clock times live here and nowhere else, so that rows of a rerun are bit-identical.
+    """
+
+    run_id: str
+    model_id: str
+    model: str
+    status: Literal["running", "finished"]
+    started_at: datetime
+    finished_at: datetime | None = None
+    forecast_seconds: float = 0.0
+    """Time spent with replicas at work, over all attempts at this run that got that far."""
+    identity: dict[str, Any]
+    """What run_id is the hash of."""
+    settings: dict[str, Any]
+    """What the user asked for, as given."""
+    history: dict[str, str | None]
+    """Where the bars came from: root, version, venue, freq."""
+    versions: dict[str, str] = {}
+    """Library builds the numbers were computed with."""
+    dates: tuple[DateRecord, ...]
+    skipped: tuple[SymbolNote, ...] = ()
+    """Symbols that were not eligible."""
+    failed: tuple[SymbolNote, ...] = ()
+    """Eligible symbols whose forecast raised an error."""
+    trimmed: int = 0
+    """Series whose lookback was shortened to fit the model's context."""
+    repaired_bars: int = 0
+    """Sampled bars that broke a bar rule and were repaired."""
+    replaced_runs: tuple[str, ...] = ()
+    """Runs whose rows this one replaced; they stay readable through time travel."""
+
+    @property
+    def n_forecasts(self) -> int:
+        return sum(d.forecast for d in self.dates)
