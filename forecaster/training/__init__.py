@@ -1,0 +1,42 @@
+"""Training of tokenizers and predictors: plain torch, one process. Knows no command line."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forecaster.training.config import (
+        PredictorTraining,
+        TokenizerTraining,
+        TrainingError,
+    )
+    from forecaster.training.run import train_predictor, train_tokenizer
+    from forecaster.training.sources import training_series
+    from forecaster.training.windows import TrainingSeries
+
+_HOME = {
+    "PredictorTraining": "config",
+    "TokenizerTraining": "config",
+    "TrainingError": "config",
+    "TrainingSeries": "windows",
+    "train_predictor": "run",
+    "train_tokenizer": "run",
+    "training_series": "sources",
+}
+
+__all__ = [
+    "PredictorTraining",
+    "TokenizerTraining",
+    "TrainingError",
+    "TrainingSeries",
+    "train_predictor",
+    "train_tokenizer",
+    "training_series",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

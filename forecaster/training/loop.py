@@ -107,7 +107,7 @@ def fit(
     began, bars = time.perf_counter(), 0
     for step in range(first, steps):
         batch = batches.batch(step)
-        lr = schedule.get_last_lr()[0]
+        lr = float(schedule.get_last_lr()[0])
         losses, norm = _step(model, task, optimiser, schedule, batch, step, optimiser_settings)
         bars += batch.x_BTF.shape[0] * batch.x_BTF.shape[1]
         done = step + 1
@@ -115,7 +115,7 @@ def fit(
         validated = done % run.validate_every == 0 or done == steps
         if logged or validated:
             seconds = time.perf_counter() - began
-            figures = {name: value.item() for name, value in losses.items()}
+            figures = {name: float(value.item()) for name, value in losses.items()}
             line: dict[str, float] = {"step": done, "lr": lr, "grad_norm": norm, **figures}
             if validated:
                 checked = dict(task.validate())

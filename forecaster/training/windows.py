@@ -192,8 +192,8 @@ def split_series(
             f"{windows.horizon}) at or before {data.train_through} in {len(seen)} symbols. Import "
             "more history, or shorten windows.lookbacks or windows.horizon."
         )
-    after = np.unique(np.concatenate([s.timestamps_N[s.timestamps_N >= cut] for s in real] or [[]]))
-    after = after[after < end] if len(after) else after
+    dates = [s.timestamps_N[(s.timestamps_N >= cut) & (s.timestamps_N < end)] for s in real]
+    after = np.unique(np.concatenate(dates)) if dates else np.empty(0, "datetime64[us]")
     if real and len(after) <= data.purge_bars:
         raise TrainingError(
             f"{len(after)} sessions between train_through={data.train_through} and "

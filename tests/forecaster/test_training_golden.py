@@ -1,0 +1,120 @@
+"""The training recipes of the published models, against the numbers their reference gave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from forecaster.kronos.predictor import Kronos
+from forecaster.kronos.tokenizer import KronosTokenizer
+from forecaster.training.config import OptimiserSettings
+from forecaster.training.loop import optimiser_for
+from forecaster.training.losses import predictor_loss, tokenizer_loss
+
+Expected = dict[str, npt.NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def case(golden_dir: Path) -> Path:
+    return golden_dir / "kronos" / "simulated"
+
+
+@pytest.fixture(scope="module")
+def expected(case: Path) -> Expected:
+    with np.load(case / "expected.npz") as stored:
+        return dict(stored)
+
+
+def grad_norms(model: torch.nn.Module, order: list[str]) -> npt.NDArray[np.float64]:
+    named = dict(model.named_parameters())
+    grads = [named[name].grad for name in order]
+    return np.array([-1.0 if g is None else float(g.norm()) for g in grads])
+
+
+def test_predictor_loss_and_gradients(case: Path, expected: Expected) -> None:
+    model = Kronos.from_pretrained(case / "predictor").train()
+    s1, s2 = torch.from_numpy(expected["s1_ids"]), torch.from_numpy(expected["s2_ids"])
+    out = predictor_loss(model, s1, s2, torch.from_numpy(expected["stamp"]))
+    np.testing.assert_allclose(out.loss.item(), expected["tf_train_loss"], atol=1e-5)
+    np.testing.assert_allclose(out.ce_s1.item(), expected["tf_train_ce_s1"], atol=1e-5)
+    np.testing.assert_allclose(out.ce_s2.item(), expected["tf_train_ce_s2"], atol=1e-5)
+    out.loss.backward()  # type: ignore[no-untyped-call]
+    order = json.loads((case / "meta.json").read_text())["parameter_order_predictor"]
+    np.testing.assert_allclose(
+        grad_norms(model, order), expected["grad_norms_predictor"], rtol=1e-4, atol=1e-7
+    )
+
+
+def test_tokenizer_loss_and_gradients(case: Path, expected: Expected) -> None:
+    model = KronosTokenizer.from_pretrained(case / "tokenizer").train()
+    out = tokenizer_loss(model, torch.from_numpy(expected["x"]))
+    np.testing.assert_allclose(out.loss.item(), expected["tok_train_loss"], atol=1e-5)
+    np.testing.assert_allclose(out.quantizer.item(), expected["tok_bsq_loss"], atol=1e-5)
+    out.loss.backward()  # type: ignore[no-untyped-call]
+    order = json.loads((case / "meta.json").read_text())["parameter_order_tokenizer"]
+    np.testing.assert_allclose(
+        grad_norms(model, order), expected["grad_norms_tokenizer"], rtol=1e-4, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "predictor"])
+def test_twelve_steps_of_the_recipe(part: str, case: Path, expected: Expected) -> None:
+    tokenizer = KronosTokenizer.from_pretrained(case / "tokenizer")
+    model: torch.nn.Module
+    if part == "tokenizer":
+        model = tokenizer
+        settings = OptimiserSettings(steps=12, batch_size=8, max_lr=1e-3, clip_norm=2.0)
+    else:
+        model = Kronos.from_pretrained(case / "predictor")
+        settings = OptimiserSettings(
+            steps=12, batch_size=8, max_lr=1e-3, betas=(0.9, 0.95), clip_norm=3.0
+        )
+    model.train()
+    optimiser, schedule = optimiser_for(model, settings)
+    losses, norms, rates = [], [], []
+    for x, stamp in zip(expected["recipe_x"], expected["recipe_stamp"], strict=True):
+        optimiser.zero_grad()
+        if isinstance(model, KronosTokenizer):
+            loss = tokenizer_loss(model, torch.from_numpy(x)).loss
+        else:
+            assert isinstance(model, Kronos)
+            with torch.no_grad():
+                s1, s2 = tokenizer.encode_pair(torch.from_numpy(x))
+            loss = predictor_loss(model, s1, s2, torch.from_numpy(stamp)).loss
+        loss.backward()  # type: ignore[no-untyped-call]
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)))
+        losses.append(loss.item())
+        rates.append(schedule.get_last_lr()[0])
+        optimiser.step()
+        schedule.step()
+    np.testing.assert_allclose(rates, expected[f"recipe_{part}_lr"], rtol=1e-6)
+    np.testing.assert_allclose(losses, expected[f"recipe_{part}_loss"], rtol=1e-4)
+    np.testing.assert_allclose(norms, expected[f"recipe_{part}_gradnorm"], rtol=1e-3)
+
+
+def test_dependency_layer_as_decoded_is_what_generation_computes(
+    case: Path, expected: Expected
+) -> None:
+    from forecaster.training.losses import s2_logits_as_decoded
+
+    model = Kronos.from_pretrained(case / "predictor")
+    s1, s2 = torch.from_numpy(expected["s1_ids"]), torch.from_numpy(expected["s2_ids"])
+    with torch.no_grad():
+        _, context = model.decode_s1(s1, s2, torch.from_numpy(expected["stamp"]))
+        at_once = s2_logits_as_decoded(model, context, s1)
+        for t in (0, 17, 79):
+            one = model.decode_s2(context[:, : t + 1], s1[:, t : t + 1])[:, -1]
+            torch.testing.assert_close(at_once[:, t], one, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_refuses_evaluation_mode(case: Path, expected: Expected) -> None:
+    model = Kronos.from_pretrained(case / "predictor").eval()
+    s1, s2 = torch.from_numpy(expected["s1_ids"]), torch.from_numpy(expected["s2_ids"])
+    with pytest.raises(ValueError, match="looks ahead"):
+        predictor_loss(model, s1, s2, torch.from_numpy(expected["stamp"]))

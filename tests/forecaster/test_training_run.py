@@ -1,0 +1,247 @@
+"""Whole runs: what they leave behind, how they resume, and how they stop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from forecaster.kronos.predictor import Kronos
+from forecaster.kronos.tokenizer import KronosTokenizer
+from forecaster.training import (
+    PredictorTraining,
+    TokenizerTraining,
+    TrainingError,
+    TrainingSeries,
+    train_predictor,
+    train_tokenizer,
+    training_series,
+)
+from forecaster.training.config import SimulatedMarkets
+from forecaster.training.loop import Task, fit
+from forecaster.training.run import measure_predictor
+from forecaster.training.windows import TrainingBatch, split_series, validation_batches
+
+MARKET = SimulatedMarkets(seeds=(1500,), n_symbols=4, n_sessions=320, start=date(2015, 1, 2))
+
+
+def shared_parts(steps: int) -> dict[str, Any]:
+    return {
+        "data": {
+            "train_through": "2015-12-31",
+            "validation_through": "2016-12-31",
+            "purge_bars": 8,
+        },
+        "windows": {"lookbacks": [24], "horizon": 8, "validation_horizon": 8},
+        "run": {
+            "log_every": 1,
+            "validate_every": 4,
+            "checkpoint_every": 2,
+            "validation_windows": 8,
+        },
+        "optimiser": {"steps": steps, "batch_size": 4, "max_lr": 3e-3, "clip_norm": 2.0},
+    }
+
+
+def tokenizer_settings(steps: int = 6, **changes: Any) -> TokenizerTraining:
+    model = {
+        "d_model": 16, "n_heads": 2, "ff_dim": 16, "n_enc_layers": 2, "n_dec_layers": 2,
+        "s1_bits": 4, "s2_bits": 4,
+    }  # fmt: skip
+    return TokenizerTraining.model_validate(
+        {"seed": 5, "model": model, **shared_parts(steps), **changes}
+    )
+
+
+def predictor_settings(steps: int = 6, **changes: Any) -> PredictorTraining:
+    model = {
+        "s1_bits": 4, "s2_bits": 4, "n_layers": 1, "d_model": 16, "n_heads": 2, "ff_dim": 16,
+        "resid_dropout_p": 0.2, "token_dropout_p": 0.1,
+    }  # fmt: skip
+    return PredictorTraining.model_validate(
+        {"seed": 5, "model": model, **shared_parts(steps), **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def series() -> list[TrainingSeries]:
+    simulated = training_series([], MARKET)
+    return [TrainingSeries(s.symbol, s.timestamps_N, s.values_NF) for s in simulated]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(series: list[TrainingSeries], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(tokenizer_settings(), series, out)
+    return out
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    kept = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in kept:
+        del line["bars_per_second"]
+    return kept
+
+
+def test_a_run_leaves_a_model_figures_and_a_record(
+    series: list[TrainingSeries], tokenizer: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    frozen = KronosTokenizer.from_pretrained(tokenizer)
+    figures = train_predictor(predictor_settings(), frozen, series, tmp_path, report=told.append)
+    assert Kronos.from_pretrained(tmp_path).config["d_model"] == 16
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert 0 < figures["later_ce"] < 10
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["trained_through"] == "2015-12-31"
+    assert record["figures"] == figures
+    assert any("ETA" in line and "step 6/6" in line for line in told)
+
+
+def test_training_lowers_the_loss(series: list[TrainingSeries], tmp_path: Path) -> None:
+    train_tokenizer(tokenizer_settings(steps=60), series, tmp_path)
+    mse = [line["mse"] for line in lines(tmp_path)]
+    assert sum(mse[-5:]) < 0.7 * sum(mse[:5])
+
+
+def test_a_killed_run_resumes_to_the_same_bits(
+    series: list[TrainingSeries], tokenizer: Path, tmp_path: Path
+) -> None:
+    frozen = KronosTokenizer.from_pretrained(tokenizer)
+    train_predictor(predictor_settings(), frozen, series, tmp_path / "whole")
+
+    class KilledError(Exception):
+        pass
+
+    def die_after_five(line: str) -> None:
+        if line.startswith("step 5/"):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_predictor(
+            predictor_settings(), frozen, series, tmp_path / "cut", report=die_after_five
+        )
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    train_predictor(predictor_settings(), frozen, series, tmp_path / "cut", resume=True)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+    whole = load_file(tmp_path / "whole" / "model.safetensors")
+    cut = load_file(tmp_path / "cut" / "model.safetensors")
+    assert all(torch.equal(cut[name], value) for name, value in whole.items())
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(
+    series: list[TrainingSeries], tokenizer: Path
+) -> None:
+    with pytest.raises(TrainingError, match="--resume"):
+        train_tokenizer(tokenizer_settings(), series, tokenizer)
+    with pytest.raises(TrainingError, match="other settings"):
+        train_tokenizer(tokenizer_settings(steps=7), series, tokenizer, resume=True)
+    with pytest.raises(TrainingError, match="other bars"):
+        train_tokenizer(tokenizer_settings(), series[1:], tokenizer, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(series: list[TrainingSeries], tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: damaged"):
+        train_tokenizer(tokenizer_settings(), series, tmp_path, resume=True)
+
+
+def test_fine_tuning_starts_from_the_given_weights(
+    series: list[TrainingSeries], tokenizer: Path, tmp_path: Path
+) -> None:
+    train_tokenizer(tokenizer_settings(steps=1), series, tmp_path / "a", start_from=tokenizer)
+    train_tokenizer(tokenizer_settings(steps=1), series, tmp_path / "b")
+    assert lines(tmp_path / "a")[0]["loss"] < lines(tmp_path / "b")[0]["loss"]
+    other = tokenizer_settings().model_dump() | {
+        "model": {**tokenizer_settings().model.model_dump(), "ff_dim": 32}
+    }
+    with pytest.raises(TrainingError, match="ff_dim=16"):
+        train_tokenizer(
+            TokenizerTraining.model_validate(other), series, tmp_path / "c", start_from=tokenizer
+        )
+
+
+def test_half_precision_storage_is_smaller_and_loads_as_float32(
+    series: list[TrainingSeries], tokenizer: Path, tmp_path: Path
+) -> None:
+    settings = tokenizer_settings(run={**shared_parts(6)["run"], "storage": "float16"})
+    train_tokenizer(settings, series, tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert size < 0.7 * (tokenizer / "model.safetensors").stat().st_size
+    model = KronosTokenizer.from_pretrained(tmp_path)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_predictor_of_other_bits_than_the_tokenizer_is_refused(
+    series: list[TrainingSeries], tokenizer: Path, tmp_path: Path
+) -> None:
+    settings = predictor_settings().model_dump()
+    settings["model"]["s2_bits"] = 5
+    with pytest.raises(TrainingError, match=r"s2_bits=5.*the tokenizer has 4 and 4"):
+        train_predictor(
+            PredictorTraining.model_validate(settings),
+            KronosTokenizer.from_pretrained(tokenizer),
+            series,
+            tmp_path,
+        )
+
+
+def test_a_loss_that_stops_being_finite_names_the_batch(
+    series: list[TrainingSeries], tmp_path: Path
+) -> None:
+    settings = tokenizer_settings()
+    model = torch.nn.Linear(6, 1)
+    split = split_series(series, settings.data, settings.windows)
+
+    class Plan:
+        def batch(self, step: int) -> TrainingBatch:
+            found = validation_batches(
+                split.train, lookback=24, horizon=8, clip=5.0, count=2, size=2
+            )
+            return found[0]
+
+    def losses(batch: TrainingBatch) -> Mapping[str, torch.Tensor]:
+        answer = model(torch.from_numpy(batch.x_BTF)).mean()
+        return {"loss": answer / 0 if len(seen) == 4 else answer}
+
+    seen: list[str] = []
+    with pytest.raises(TrainingError, match=r"step 5: loss (nan|-?inf).*SIM00\d 2015-"):
+        fit(
+            model,
+            Task(losses, dict),
+            Plan(),
+            settings.optimiser,
+            settings.run,
+            tmp_path,
+            identity={},
+            report=seen.append,
+        )
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 4
+
+
+def test_validation_leaves_dropout_and_mode_as_they_were(
+    series: list[TrainingSeries], tokenizer: Path
+) -> None:
+    frozen = KronosTokenizer.from_pretrained(tokenizer)
+    settings = predictor_settings()
+    model = Kronos(**settings.model.model_dump()).train()
+    pool = split_series(series, settings.data, settings.windows).train
+    batches = validation_batches(pool, lookback=24, horizon=8, clip=5.0, count=6, size=4)
+    before = torch.get_rng_state()
+    first = measure_predictor(model, frozen, batches)
+    assert first == measure_predictor(model, frozen, batches)
+    assert torch.equal(before, torch.get_rng_state())
+    assert model.training
+    assert model.token_drop.p == 0.1
+
+
+def test_no_bars_at_all_says_what_to_do() -> None:
+    with pytest.raises(TrainingError, match="--store"):
+        training_series([], None)
