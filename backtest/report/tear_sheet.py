@@ -1,0 +1,147 @@
+"""A backtest as one HTML page that works offline. Knows results, charts and the template.
+
+The page forbids itself every outside request (Content-Security-Policy), so what it shows cannot
+depend on a network, and opening it tells nobody.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import plotly.io
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from backtest.report import figures
+from backtest.report.words import NOTHING, headline, number, percent, signed
+from backtest.results import BacktestResult
+
+HERE = Path(__file__).parent
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One month of the heat map; empty text where the backtest did not reach it."""
+
+    text: str
+    strength: float
+    """-1 to 1, relative to the strongest month shown."""
+
+
+def write_tear_sheet(result: BacktestResult, path: Path) -> Path:
+    """Write the page to `path` and return it; folders are made, an older page is replaced whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(render(result), encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def render(result: BacktestResult) -> str:
+    """The page's HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"pct": percent, "signed": signed, "num": number}
+    return environment.get_template("tear_sheet.html.j2").render(
+        result=result,
+        metrics=result.strategy.metrics,
+        first=_day(result, 0),
+        last=_day(result, -1),
+        bars=result.strategy.daily.height,
+        rows=headline(result),
+        months=MONTHS,
+        years=monthly_returns(result.strategy.daily),
+        facts=facts(result),
+        css=Markup((HERE / "tear_sheet.css").read_text(encoding="utf-8")),
+        plotly_js=Markup(get_plotlyjs()),
+        equity=_html(figures.equity(result), "equity", 400),
+        drawdowns=_html(figures.drawdowns(result), "drawdowns", 240),
+        trading=_html(figures.trading(result), "trading", 380),
+        ic=_html(figures.information_coefficient(result), "ic", 300),
+        fans=[_html(figures.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],
+    )
+
+
+def monthly_returns(daily: pl.DataFrame) -> list[tuple[int, list[Cell], Cell]]:
+    """(year, twelve months, whole year) of returns; first and last months may be partial."""
+    month = pl.col("timestamp").dt.truncate("1mo")
+    ends = daily.group_by(month, maintain_order=True).agg(pl.col("equity").last())
+    start = float(daily["equity"][0])
+    returns = ends.with_columns(
+        (pl.col("equity") / pl.col("equity").shift(1, fill_value=start) - 1).alias("return")
+    )
+    by_month = {
+        (row["timestamp"].year, row["timestamp"].month): row["return"]
+        for row in returns.iter_rows(named=True)
+    }
+    strongest = max(abs(value) for value in by_month.values()) or 1.0
+    table = []
+    for year in range(min(by_month)[0], max(by_month)[0] + 1):
+        values = [by_month.get((year, m)) for m in range(1, 13)]
+        whole = math.prod(1 + value for value in values if value is not None) - 1
+        cells = [Cell("", 0.0) if v is None else Cell(signed(v), v / strongest) for v in values]
+        table.append((year, cells, Cell(signed(whole), 0.0)))
+    return table
+
+
+def facts(result: BacktestResult) -> list[tuple[str, str]]:
+    """Everything that made the figures, as (name, value)."""
+    settings = result.settings.model_dump(mode="json", exclude={"title", "model_id", "run_id"})
+    strategy = result.strategy
+    fixed = [
+        ("model_id", result.model_id),
+        ("run_id", ", ".join(result.run_ids)),
+        *result.provenance.items(),
+        ("forecast dates", f"{result.ic.by_date.height}"),
+        ("symbols", f"{result.scores['symbol'].n_unique():,}"),
+        ("forecasts", f"{result.scores.height:,}"),
+        ("horizon in bars", f"{result.horizon}"),
+        ("bars per year", f"{result.periods_per_year:g}"),
+        ("simulator", "vectorbt Portfolio.from_orders, Numba engine"),
+        ("simulation passes", f"{strategy.passes}"),
+    ]
+    return fixed + [
+        (name, NOTHING if value in (None, []) else _words(value))
+        for name, value in settings.items()
+    ]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.10g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _day(result: BacktestResult, index: int) -> str:
+    return f"{result.strategy.daily['timestamp'][index]:%d %b %Y}"
+
+
+def _html(figure: Any, name: str, height: int) -> Markup:
+    return Markup(
+        plotly.io.to_html(
+            figure,
+            config=CONFIG,
+            include_plotlyjs=False,
+            full_html=False,
+            div_id=f"plot-{name}",
+            default_height=f"{height}px",
+        )
+    )

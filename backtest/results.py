@@ -1,0 +1,130 @@
+"""What a backtest hands back. Plain records: no computing here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from backtest.settings import BacktestSettings
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Headline figures of one book; formulas in backtest.metrics. Fractions unless stated.
+
+    NaN where a figure is not defined, as a Sharpe ratio without volatility.
+    """
+
+    total_return: float
+    cagr: float
+    volatility: float
+    sharpe: float
+    sharpe_error: float
+    """Standard error of the annualised Sharpe ratio."""
+    sortino: float
+    max_drawdown: float
+    """Deepest fall from a peak, ≤ 0."""
+    longest_drawdown: int
+    """Bars of the longest spell below an earlier peak."""
+    turnover: float
+    """Half the traded value over equity, per year."""
+    cost_drag: float
+    """Commission and slippage over mean equity, per year."""
+    hit_rate: float
+    """Share of the bars with a non-zero return that gained."""
+    exposure: float
+    """Mean share of equity held in positions."""
+    orders: int
+
+
+@dataclass(frozen=True)
+class Book:
+    """One simulated portfolio."""
+
+    name: str
+    daily: pl.DataFrame
+    """Per bar: timestamp, close_utc, equity, cash, invested (positions at their marks)."""
+    orders: pl.DataFrame
+    """Per fill, in execution order: as_of, timestamp, close_utc, symbol, side, size, open, price,
+    value, fee, slippage, settled (true: the payout of a delisted name, as_of null)."""
+    rebalances: pl.DataFrame
+    """Per rebalance filled: as_of, timestamp, equity (at the decision), traded, turnover, fee,
+    slippage, orders."""
+    untraded: pl.DataFrame
+    """Wanted changes that could not trade: as_of, timestamp, symbol, weight, held, reason."""
+    unfilled_decisions: int
+    """Rebalances decided at the last bar, which has no next open."""
+    passes: int
+    """Simulation passes until every commission was right."""
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class InformationCoefficient:
+    """Does the ranking hold? Spearman correlation of scores and realised returns, per date."""
+
+    by_date: pl.DataFrame
+    """as_of, as_of_date, ic (NaN where it is not defined), names."""
+    mean: float
+    t: float
+    """HAC (Newey-West) t-statistic of the mean."""
+    lag: int
+    """Lags of the HAC variance; covers every overlap of the return windows."""
+    dates: int
+    """Dates with a defined IC."""
+
+
+@dataclass(frozen=True)
+class Fan:
+    """One symbol's forecast beside what happened."""
+
+    symbol: str
+    as_of_date: str
+    rank: int
+    """Place of its score on that date, 1 = highest; 0 where it has none."""
+    ranked: int
+    in_sample: bool
+    past: pl.DataFrame
+    """timestamp, close: the last bars known, the as_of bar included."""
+    bands: pl.DataFrame
+    """timestamp, close_mean and the quantiles of backtest.signals.BAND_COLUMNS, per step."""
+    actual: pl.DataFrame
+    """timestamp, close: what followed."""
+
+
+@dataclass(frozen=True)
+class BacktestResult:
+    """A strategy, its benchmarks, and how far to trust them."""
+
+    settings: BacktestSettings
+    model_id: str
+    run_ids: tuple[str, ...]
+    horizon: int
+    periods_per_year: float
+    strategy: Book
+    equal_weight: Book
+    buy_and_hold: Book
+    scores: pl.DataFrame
+    """as_of, as_of_date, symbol, score, realised (close-to-close return over the horizon), picked,
+    in_sample."""
+    ic: InformationCoefficient
+    picks_above_median: float
+    """Share of the names picked whose realised return beat their date's median; 0.5 is luck."""
+    fans: tuple[Fan, ...]
+    in_sample_dates: tuple[str, ...]
+    """Forecast dates not after the model's training cut-off, ISO."""
+    in_sample_spans: tuple[tuple[np.datetime64, np.datetime64], ...]
+    """First and last bar label of each run of in-sample dates, for shading."""
+    caveats: tuple[str, ...]
+    provenance: Mapping[str, str]
+    """Where the inputs came from, in words; printed on the sheet."""
+
+    @property
+    def books(self) -> tuple[Book, Book, Book]:
+        return (self.strategy, self.equal_weight, self.buy_and_hold)

@@ -1,0 +1,137 @@
+"""Forecast rows to scores. Knows the forecast table's columns, nothing of portfolios."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from backtest.settings import BacktestSettings
+from market.errors import BacktestInputError
+
+BAND_COLUMNS = ("close_q05", "close_q25", "close_q50", "close_q75", "close_q95")
+"""Quantiles a fan chart draws, lowest first."""
+
+FORECAST_COLUMNS = (
+    "run_id",
+    "model_id",
+    "as_of_date",
+    "as_of",
+    "symbol",
+    "step",
+    "timestamp",
+    "n_paths",
+    "last_close",
+    "data_through",
+    "price_basis",
+    "flags",
+    "close_mean",
+    *BAND_COLUMNS,
+)
+"""All a backtest reads of the forecast table."""
+
+
+def select_forecasts(forecasts: pl.DataFrame, settings: BacktestSettings) -> pl.DataFrame:
+    """The rows to trade, checked: one model, no leak, no row twice, within start and end.
+
+    A leak is a row that read bars after its own as_of (`data_through` > `as_of`). Every problem
+    raises BacktestInputError naming the first symbol and date it was seen at.
+    """
+    missing = [name for name in FORECAST_COLUMNS if name not in forecasts.columns]
+    if missing:
+        raise BacktestInputError(
+            f"forecasts lack the columns {', '.join(missing)}; found {', '.join(forecasts.columns)}"
+        )
+    rows = forecasts.select(FORECAST_COLUMNS)
+    for name in ("model_id", "run_id"):
+        wanted = getattr(settings, name)
+        if wanted is not None:
+            rows = rows.filter(pl.col(name) == wanted)
+            if rows.is_empty():
+                found = sorted(forecasts[name].unique().drop_nulls())
+                raise BacktestInputError(
+                    f"no forecast has {name} {wanted}; the table holds {', '.join(found) or 'none'}"
+                )
+    models = sorted(rows["model_id"].unique().drop_nulls())
+    if len(models) > 1:
+        raise BacktestInputError(
+            f"the table holds forecasts of {len(models)} models: {', '.join(models)}. "
+            "Choose one with --model-id."
+        )
+    if settings.start is not None:
+        rows = rows.filter(pl.col("as_of_date") >= settings.start)
+    if settings.end is not None:
+        rows = rows.filter(pl.col("as_of_date") <= settings.end)
+    if rows.is_empty():
+        raise BacktestInputError(
+            "no forecast to trade"
+            + (f" from {settings.start}" if settings.start else "")
+            + (f" to {settings.end}" if settings.end else "")
+            + ". Make some with 'candlecast forecast --as-of START:END:weekly'."
+        )
+    _refuse(
+        rows,
+        pl.any_horizontal(pl.col("as_of", "symbol", "step").is_null()),
+        "has no as_of, symbol or step (rule: keys are never null)",
+    )
+    _refuse(
+        rows,
+        (pl.col("data_through") > pl.col("as_of")).fill_null(True),
+        "read bars up to {data_through}, after its as_of {as_of} (rule: data_through <= as_of). "
+        "Such a forecast saw the future; make it again from a clean store.",
+    )
+    _refuse(
+        rows,
+        ~(pl.col("last_close").is_finite() & (pl.col("last_close") > 0)).fill_null(False),
+        "has last_close {last_close} (rule: price > 0)",
+    )
+    _refuse(
+        rows,
+        rows.select("as_of", "symbol", "step").is_duplicated(),
+        "has step {step} twice (rule: one row per as_of, symbol and step)",
+    )
+    return rows.sort("as_of", "symbol", "step")
+
+
+def horizon_of(rows: pl.DataFrame, settings: BacktestSettings) -> int:
+    """The step that is scored; every (as_of, symbol) must have it."""
+    last = int(rows["step"].max())  # type: ignore[arg-type]
+    horizon = last if settings.horizon is None else settings.horizon
+    if horizon > last:
+        raise BacktestInputError(
+            f"horizon {horizon} asked, but the forecasts end at step {last}. Choose --horizon "
+            f"{last} or less, or forecast further."
+        )
+    short = rows.filter((pl.col("step") == horizon).any().over("as_of", "symbol").not_())
+    if short.height:
+        row = short.row(0, named=True)
+        raise BacktestInputError(
+            f"{row['symbol']}: the forecast of {row['as_of_date']} has no step {horizon} (rule: "
+            "every forecast reaches the horizon). Forecast all dates with one --horizon, or choose "
+            "a smaller one."
+        )
+    return horizon
+
+
+def expected_return(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
+    """Score = mean close of the paths at `horizon` / last known close − 1, a fraction.
+
+    Returns one row per (as_of, symbol): as_of, as_of_date, symbol, score (NaN where the forecast
+    has none: such a name is never bought), last_close, flags; sorted by as_of, symbol.
+    """
+    return rows.filter(pl.col("step") == horizon).select(
+        "as_of",
+        "as_of_date",
+        "symbol",
+        (pl.col("close_mean") / pl.col("last_close") - 1).fill_null(float("nan")).alias("score"),
+        "last_close",
+        "flags",
+    )
+
+
+def _refuse(rows: pl.DataFrame, rule: pl.Expr | pl.Series, problem: str) -> None:
+    broken = rows.filter(rule)
+    if broken.height:
+        row = broken.row(0, named=True)
+        more = f" ({broken.height} such rows)" if broken.height > 1 else ""
+        raise BacktestInputError(
+            f"{row['symbol']}: the forecast of {row['as_of_date']} {problem.format(**row)}{more}"
+        )

@@ -1,0 +1,179 @@
+"""`candlecast backtest`: stored forecasts and a store in, a tear sheet out. Computes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+    from backtest import BacktestResult
+    from backtest.settings import BacktestRequest
+    from market.forecasts import ForecastTable
+
+SHOWN = ("Total return", "CAGR", "Sharpe ratio", "Maximum drawdown", "Turnover", "Cost drag")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("backtest")(backtest)
+
+
+def backtest(
+    store: Annotated[Path | None, typer.Option(help="Folder of the history lake.")] = None,
+    forecasts: Annotated[Path | None, typer.Option(help="Folder of the forecast table.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="topk (default).")] = None,
+    k: Annotated[int | None, typer.Option(help="Names held. Default 20.")] = None,
+    cash: Annotated[float | None, typer.Option(help="Starting cash. Default 1000000.")] = None,
+    commission_bps: Annotated[
+        float | None, typer.Option(help="Commission, basis points of value. Default 5.")
+    ] = None,
+    min_fee: Annotated[
+        float | None, typer.Option(help="Least commission per order. Default 1.")
+    ] = None,
+    slippage_bps: Annotated[
+        float | None, typer.Option(help="Basis points a fill is worse than the open. Default 5.")
+    ] = None,
+    horizon: Annotated[
+        int | None, typer.Option(help="Forecast step that is scored. Default: the last.")
+    ] = None,
+    model_id: Annotated[
+        str | None, typer.Option(help="Model (id or name), where the table holds several.")
+    ] = None,
+    run_id: Annotated[str | None, typer.Option(help="Only the rows of this run.")] = None,
+    start: Annotated[str | None, typer.Option(help="First forecast date, YYYY-MM-DD.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last session, YYYY-MM-DD.")] = None,
+    recovery: Annotated[
+        float | None, typer.Option(help="Share of its last close a delisted name pays. Default 1.")
+    ] = None,
+    max_gap_sessions: Annotated[
+        int | None, typer.Option(help="Silent for longer at the end means delisted. Default 5.")
+    ] = None,
+    periods_per_year: Annotated[
+        float | None, typer.Option(help="Bars a year for annualising. Default: counted.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Strategies tried so far; printed on the sheet. Default 1.")
+    ] = None,
+    fan_symbols: Annotated[
+        str | None, typer.Option(help="Symbols of the fan charts, separated by commas.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the tear sheet.")] = None,
+    store_version: Annotated[
+        str | None, typer.Option(help="Version of the store. Default: the newest.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Tear sheet to write. Default tearsheet.html.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with any of these; flags win.")
+    ] = None,
+) -> None:
+    """Trade a forecast table after costs and write the tear sheet."""
+    flags: dict[str, Any] = {
+        name: value for name, value in locals().items() if name not in ("config", "fan_symbols")
+    }
+    if fan_symbols is not None:
+        flags["fan_symbols"] = tuple(fan_symbols.split(","))
+
+    from rich.console import Console
+
+    from backtest import write_tear_sheet
+    from backtest.settings import BacktestRequest
+    from cluster.settings import load_settings
+
+    console = Console()
+    request = load_settings(config, BacktestRequest, flags)
+    with console.status("backtesting (the first run on a machine compiles for some 20 s)"):
+        result = run(request)
+        path = write_tear_sheet(result, request.report)
+    show(result, console)
+    console.print(f"tear sheet: {path.resolve()}", soft_wrap=True, markup=False, highlight=False)
+
+
+def run(request: BacktestRequest) -> BacktestResult:
+    """Read what the request names and backtest it."""
+    from datetime import timedelta
+
+    import polars as pl
+
+    from backtest import run_backtest
+    from backtest.prices import BAR_COLUMNS
+    from backtest.signals import FORECAST_COLUMNS
+    from market.forecasts import ForecastTable
+    from market.history import MarketHistory
+
+    history = MarketHistory.open(request.store, version=request.store_version)
+    table = ForecastTable(request.forecasts)
+    model_id = _model_id(table, request.model_id)
+    rows = table.scan(model_id, request.run_id).select(FORECAST_COLUMNS).collect()
+    start = None
+    if rows.height:
+        reach = rows.select((pl.col("timestamp").dt.date() - pl.col("as_of_date")).max()).item()
+        # Enough bars before the first date for the fan charts to show where prices came from.
+        start = rows["as_of_date"].min() - 3 * reach - timedelta(days=7)
+    bars = history.scan(start=start).select(BAR_COLUMNS).collect()
+    return run_backtest(
+        bars,
+        rows,
+        request.model_copy(update={"model_id": model_id}),
+        provenance=_provenance(table, rows) | {"version of the store": history.version},
+    )
+
+
+def show(result: BacktestResult, console: Console) -> None:
+    """Print the headline figures, and what must not be overlooked."""
+    from rich.table import Table
+
+    from backtest import headline
+
+    first, last = result.strategy.daily["timestamp"][0], result.strategy.daily["timestamp"][-1]
+    table = Table(title=f"{first:%Y-%m-%d} to {last:%Y-%m-%d}, net of costs", title_justify="left")
+    table.add_column("")
+    for book in result.books:
+        table.add_column(book.name, justify="right")
+    for row in headline(result):
+        if row.label in SHOWN:
+            table.add_row(row.label, *row.values)
+    console.print(table)
+    ic = result.ic
+    if ic.dates:
+        console.print(
+            f"mean rank IC {ic.mean:+.3f} (HAC t {ic.t:+.2f}, {ic.dates} dates); "
+            f"{result.picks_above_median:.1%} of picks above the median",
+            highlight=False,
+        )
+    if result.in_sample_dates:
+        console.print(
+            f"[bold yellow]IN-SAMPLE[/]: {len(result.in_sample_dates)} of {ic.by_date.height} "
+            "forecast dates are not after the model's training cut-off; they prove nothing",
+            highlight=False,
+        )
+    if result.strategy.untraded.height:
+        console.print(
+            f"{result.strategy.untraded.height} changes could not trade; see the tear sheet",
+            highlight=False,
+        )
+
+
+def _model_id(table: ForecastTable, wanted: str | None) -> str | None:
+    """The id of a model given by id or by the name it was forecast under."""
+    if wanted is None:
+        return None
+    named = {record.model_id for record in table.runs() if record.model == wanted}
+    return named.pop() if len(named) == 1 else wanted
+
+
+def _provenance(table: ForecastTable, rows: pl.DataFrame) -> dict[str, str]:
+    records = [table.run(run_id) for run_id in rows["run_id"].unique().sort()]
+    known = [record for record in records if record is not None]
+    return {
+        "model": ", ".join(sorted({record.model for record in known})),
+        "forecast from store": ", ".join(
+            sorted({f"{r.history.get('root')} @ {r.history.get('version')}" for r in known})
+        ),
+    }
