@@ -18,7 +18,7 @@ from market.errors import CandlecastError
 
 EXIT_BAD_INPUT = 2
 
-COMMANDS = ("data", "forecast")
+COMMANDS = ("data", "forecast", "backtest")
 """Modules of cluster.commands, in the order `--help` lists them."""
 
 app = typer.Typer(
