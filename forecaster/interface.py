@@ -1,6 +1,7 @@
 """What goes into a forecaster and what comes out. Knows numpy alone: no model, no storage.
 
-Legend: B series, S paths, L lookback, H horizon, F features (open, high, low, close, volume, amount).
+Legend: B series, S paths, L lookback, H horizon, F features (open, high, low, close, volume,
+amount).
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class WindowBatch:
         }
         wrong = {name: n for name, n in lengths.items() if n != b}
         if wrong:
-            raise ForecastInputError(f"a batch of {b} symbols needs arrays of {b} rows, got {wrong}")
+            raise ForecastInputError(
+                f"a batch of {b} symbols needs arrays of {b} rows, got {wrong}"
+            )
         if self.values_BLF.ndim != 3 or self.values_BLF.shape[2] != len(FEATURES):
             raise ForecastInputError(
                 f"values_BLF has shape {self.values_BLF.shape}; expected (series, lookback, "

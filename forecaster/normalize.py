@@ -27,7 +27,9 @@ class Normalised(NamedTuple):
     scale_BF: npt.NDArray[np.float64]
 
 
-def normalise(values_BLF: FloatArray, clip: float = CLIP, lookback: int | None = None) -> Normalised:
+def normalise(
+    values_BLF: FloatArray, clip: float = CLIP, lookback: int | None = None
+) -> Normalised:
     """Subtracts the mean and divides by population std + 1e-5, per series and feature.
 
     Statistics come from the first `lookback` rows (all where None), so that rows behind them, such

@@ -12,9 +12,7 @@ from forecaster.interface import FEATURES
 
 FLOOR = 1e-4
 """Lowest price a path may reach, as a share of the last known close."""
-HIGH, LOW, VOLUME = (
-    FEATURES.index(name) for name in ("high", "low", "volume")
-)
+HIGH, LOW, VOLUME = (FEATURES.index(name) for name in ("high", "low", "volume"))
 
 
 def repair(

@@ -43,7 +43,7 @@ class Summary:
     """Mean over paths of the largest fall of the close from its running peak, in 0 … 1; the peak
     starts at the last known close."""
     path_volatility_B: Array
-    """Mean over paths of the standard deviation of one-step simple returns, per bar (not annual)."""
+    """Mean over paths of the standard deviation of one-step simple returns, per bar, not annual."""
 
 
 def summarise(paths: SamplePaths) -> Summary:

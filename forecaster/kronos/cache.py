@@ -8,10 +8,12 @@ D model width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
-from forecaster.kronos.layers import SelfAttention, TransformerBlock
+from forecaster.kronos.layers import TransformerBlock
 
 
 class LayerCache:
@@ -50,36 +52,37 @@ class LayerCache:
         the last T suffix positions; otherwise all of the suffix is seen.
         """
         b, s, h, t, d = q_BShTd.shape
+
+        def by_path(x_BhX: Tensor) -> Tensor:
+            """(B, h, S·T, …) → (B, S, h, T, …)."""
+            return x_BhX.reshape(b, h, s, t, *x_BhX.shape[3:]).transpose(1, 2)
+
         q = q_BShTd * d**-0.5
         q_BhXd = q.transpose(1, 2).reshape(b, h, s * t, d)
         far = q_BhXd @ self.k_prefix.transpose(-1, -2)
         peak = far.amax(-1) if far.shape[-1] else far.new_full((b, h, s * t), -torch.inf)
         if self.k_suffix is None or self.v_suffix is None or self.length == 0:
             weight = (far - peak[..., None]).exp()
-            out = (weight @ self.v_prefix) / weight.sum(-1, keepdim=True)
-            return out.unflatten(2, (s, t)).transpose(1, 2)
+            return by_path((weight @ self.v_prefix) / weight.sum(-1, keepdim=True))
         near = q @ self.k_suffix[..., : self.length, :].transpose(-1, -2)
         if causal and t > 1:
             future = torch.ones(t, self.length, dtype=torch.bool, device=q.device)
             near = near.masked_fill(future.triu(self.length - t + 1), -torch.inf)
-        peak_BShT = peak.unflatten(2, (s, t)).transpose(1, 2)
-        peak_BShT = torch.maximum(peak_BShT, near.amax(-1))
+        peak_BShT = torch.maximum(by_path(peak), near.amax(-1))
         far = (far - peak_BShT.transpose(1, 2).reshape(b, h, s * t, 1)).exp()
         near = (near - peak_BShT[..., None]).exp()
-        out_far = (far @ self.v_prefix).unflatten(2, (s, t)).transpose(1, 2)
-        out_near = near @ self.v_suffix[..., : self.length, :]
-        total = far.sum(-1).unflatten(2, (s, t)).transpose(1, 2) + near.sum(-1)
-        return (out_far + out_near) / total[..., None]
+        weighted = by_path(far @ self.v_prefix) + near @ self.v_suffix[..., : self.length, :]
+        total = by_path(far.sum(-1)) + near.sum(-1)
+        merged: Tensor = weighted / total[..., None]
+        return merged
 
 
 def prefill(blocks: nn.ModuleList, x_BLD: Tensor) -> tuple[Tensor, list[LayerCache]]:
     """Runs the blocks over the prefix, once per series; returns outputs and every layer's cache."""
-    caches = []
-    if not len(blocks):
-        return x_BLD, caches
-    table = _attention(blocks[0]).rotary.table(0, x_BLD.shape[1])
-    for block in blocks:
-        attention = _attention(block)
+    caches: list[LayerCache] = []
+    for block in _blocks(blocks):
+        attention = block.self_attn
+        table = attention.rotary.table(0, x_BLD.shape[1])
         q, k, v = attention.project(block.norm1(x_BLD), table)
         caches.append(LayerCache(k, v))
         x_BLD = x_BLD + attention.merge(attention.attend(q, k, v, True, None))
@@ -89,12 +92,10 @@ def prefill(blocks: nn.ModuleList, x_BLD: Tensor) -> tuple[Tensor, list[LayerCac
 
 def extend(blocks: nn.ModuleList, caches: list[LayerCache], x_BSTD: Tensor) -> Tensor:
     """Runs the blocks over T further positions of every path, and appends to the caches."""
-    if not len(blocks):
-        return x_BSTD
-    start = caches[0].k_prefix.shape[-2] + caches[0].length
-    table = _attention(blocks[0]).rotary.table(start, x_BSTD.shape[-2])
-    for block, cache in zip(blocks, caches, strict=True):
-        attention = _attention(block)
+    for block, cache in zip(_blocks(blocks), caches, strict=True):
+        attention = block.self_attn
+        start = cache.k_prefix.shape[-2] + cache.length
+        table = attention.rotary.table(start, x_BSTD.shape[-2])
         q, k, v = attention.project(block.norm1(x_BSTD), table)
         cache.append(k, v)
         x_BSTD = x_BSTD + attention.merge(cache.attend(q, causal=True))
@@ -102,6 +103,7 @@ def extend(blocks: nn.ModuleList, caches: list[LayerCache], x_BSTD: Tensor) -> T
     return x_BSTD
 
 
-def _attention(block: nn.Module) -> SelfAttention:
-    assert isinstance(block, TransformerBlock)
-    return block.self_attn
+def _blocks(blocks: nn.ModuleList) -> Iterator[TransformerBlock]:
+    for block in blocks:
+        assert isinstance(block, TransformerBlock)
+        yield block

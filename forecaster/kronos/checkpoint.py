@@ -26,8 +26,8 @@ DERIVED_BUFFERS = (".inv_freq", ".basis", ".group_basis")
 """Buffers that the constructor computes; a checkpoint may lack them."""
 
 
-class Pretrained:
-    """Gives a module `from_pretrained` and `save_pretrained`; comes before nn.Module.
+class Pretrained(nn.Module):
+    """A module with `from_pretrained` and `save_pretrained`.
 
     The constructor's keyword arguments are the config, stored under their own names.
     """
@@ -77,14 +77,12 @@ class Pretrained:
             model = cls(**config)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / CONFIG}: {error}") from error
-        assert isinstance(model, nn.Module)
         _load_weights(model, folder / WEIGHTS)
         model.eval()
         return model
 
     def save_pretrained(self, save_directory: str | Path, *, half: bool = False) -> None:
         """Writes config.json and model.safetensors; `half` stores floats as float16."""
-        assert isinstance(self, nn.Module)
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: _storable(value, half) for name, value in self.state_dict().items()}
@@ -107,7 +105,6 @@ def content_hash(*models: Pretrained, extra: str = "") -> str:
     """Hash of configs and weights, 16 hex digits: the same numbers give the same id anywhere."""
     digest = hashlib.blake2b(extra.encode(), digest_size=8)
     for model in models:
-        assert isinstance(model, nn.Module)
         digest.update(json.dumps(model.config, sort_keys=True).encode())
         for name, value in sorted(model.state_dict().items()):
             if not name.endswith(DERIVED_BUFFERS):
@@ -155,12 +152,12 @@ def _download(
         ) from None
     except LocalEntryNotFoundError:
         raise CheckpointError(
-            f"{source}: not a local folder, not in the download cache, and the hub cannot be "
-            "reached. Check the name and the network, or download it elsewhere and give the folder."
+            f"{source}: not a local folder, not in the download cache, and the hub cannot "
+            "be reached. Check the name and the network, or give the folder of a copy."
         ) from None
     except (RepositoryNotFoundError, EntryNotFoundError) as error:
         raise CheckpointError(
-            f"{source}: not a local folder, and the hub has no such model ({type(error).__name__}). "
+            f"{source}: no local folder, and the hub has no such model ({type(error).__name__}). "
             "Check the name, or log in with 'hf auth login' if it is private."
         ) from None
     return Path(files[0]).parent

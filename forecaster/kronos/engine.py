@@ -65,7 +65,8 @@ class Paths:
         self.context_BSD = context[..., -1, :]
 
     def s1_logits(self) -> Tensor:
-        return self.predictor.head(self.context_BSD)
+        logits: Tensor = self.predictor.head(self.context_BSD)
+        return logits
 
     def s2_logits(self, s1_BS: Tensor) -> Tensor:
         """A single query sees the whole context, and no position: keys and query stay unrotated."""
@@ -170,9 +171,7 @@ class _Lookback:
                 paths, first = self._prefilled(end - self.max_context), 0
                 paths.start(s, horizon)
             new = slice(first, step + 1)
-            paths.advance(
-                s1[..., new], s2[..., new], self.stamp_BTC[:, self.length + first : end]
-            )
+            paths.advance(s1[..., new], s2[..., new], self.stamp_BTC[:, self.length + first : end])
         return s1, s2
 
     def decode(self, s1_BSH: Tensor, s2_BSH: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ class Attention(nn.Module):
 
     def heads(self, x: Tensor) -> Tensor:
         """(…, T, D) → (…, h, T, d)."""
-        return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(-3, -2)
+        split = x.reshape(*x.shape[:-1], self.n_heads, self.head_dim)
+        return split.transpose(-3, -2)
 
     def merge(self, out: Tensor) -> Tensor:
         """(…, h, T, d) → (…, T, D), through the output projection."""

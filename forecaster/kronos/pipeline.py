@@ -311,7 +311,9 @@ def _windows(
         raise ForecastInputError(
             f"series of lengths {lengths} in one batch; give equal lookbacks, or one call each"
         )
-    x = np.stack([_times(t, len(f), name) for t, f, name in zip(x_times, frames, names, strict=True)])
+    x = np.stack(
+        [_times(t, len(f), name) for t, f, name in zip(x_times, frames, names, strict=True)]
+    )
     return WindowBatch(
         symbols=names,
         as_of_B=x[:, -1],
@@ -338,7 +340,9 @@ def _features(frame: pd.DataFrame, name: str) -> np.ndarray:
             f"series {name}: missing price column(s) {missing}; found {list(frame.columns)}"
         )
     prices = frame[PRICES].to_numpy(dtype=np.float64)
-    volume = frame["volume"].to_numpy(dtype=np.float64) if "volume" in frame else np.zeros(len(frame))
+    volume = (
+        frame["volume"].to_numpy(dtype=np.float64) if "volume" in frame else np.zeros(len(frame))
+    )
     if "amount" in frame and "volume" in frame:
         amount = frame["amount"].to_numpy(dtype=np.float64)
     else:

@@ -20,7 +20,7 @@ from forecaster.kronos.layers import (
 )
 
 
-class Kronos(Pretrained, nn.Module):
+class Kronos(Pretrained):
     """Decoder-only transformer: s1 from the context, then s2 given s1.
 
     Source: Shi et al. 2025, "Kronos: A Foundation Model for the Language of Financial Markets"

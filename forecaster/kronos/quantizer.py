@@ -48,7 +48,8 @@ class BinarySphericalQuantizer(nn.Module):
     def forward(self, z_BTK: Tensor) -> Tensor:
         """Corners of the hypercube on the unit sphere, ±1/√K; gradients pass straight through."""
         corner = torch.where(z_BTK > 0, 1.0, -1.0).to(z_BTK.dtype)
-        return (corner + (z_BTK - z_BTK.detach())) / self.bits**0.5
+        through: Tensor = (corner + (z_BTK - z_BTK.detach())) / self.bits**0.5
+        return through
 
     def loss(self, z_BTK: Tensor, quantized_BTK: Tensor) -> Tensor:
         commitment = (quantized_BTK.detach() - z_BTK).square().sum(-1).mean()

@@ -43,9 +43,7 @@ def generate(
     for step in range(horizon):
         end = s1.shape[1]
         start = max(0, end - max_context)
-        s1_logits, context = predictor.decode_s1(
-            s1[:, start:], s2[:, start:], stamp[:, start:end]
-        )
+        s1_logits, context = predictor.decode_s1(s1[:, start:], s2[:, start:], stamp[:, start:end])
         probs = filtered_probs(s1_logits[:, -1], sampling, reference_rule=reference_rule)
         next_s1 = draw(probs, u[:, step, 0])[:, None]
         s2_logits = predictor.decode_s2(context, next_s1)
@@ -53,9 +51,9 @@ def generate(
         next_s2 = draw(probs, u[:, step, 1])[:, None]
         s1, s2 = torch.cat((s1, next_s1), 1), torch.cat((s2, next_s2), 1)
     bars = tokenizer.decode([s1[:, -max_context:], s2[:, -max_context:]], half=True)
-    series = (-1, paths)
+    shape = (len(x_BLF), paths, horizon)
     return (
-        bars[:, -horizon:].unflatten(0, series),
-        s1[:, -horizon:].unflatten(0, series),
-        s2[:, -horizon:].unflatten(0, series),
+        bars[:, -horizon:].reshape(*shape, -1),
+        s1[:, -horizon:].reshape(shape),
+        s2[:, -horizon:].reshape(shape),
     )

@@ -72,7 +72,7 @@ def uniforms(
     half = np.arange(2)[None, None, None, :]
     key = (keys[:, 0, None, None, None], keys[:, 1, None, None, None])
     word, *_ = philox4x32((path, step, half, np.uint32(0)), key)
-    return ((word >> np.uint32(8)) + 0.5) * 2.0**-24
+    return ((word >> np.uint32(8)).astype(np.float64) + 0.5) * 2.0**-24
 
 
 def filtered_probs(

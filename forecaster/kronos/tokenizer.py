@@ -16,7 +16,7 @@ from forecaster.kronos.quantizer import BSQuantizer, ids_to_bits
 from market.errors import CheckpointError
 
 
-class KronosTokenizer(Pretrained, nn.Module):
+class KronosTokenizer(Pretrained):
     """Causal transformer autoencoder around a binary spherical quantizer.
 
     `n_enc_layers` and `n_dec_layers` count one more than the blocks that are built, as in the
@@ -114,14 +114,13 @@ class KronosTokenizer(Pretrained, nn.Module):
                     "s1_bits = s2_bits."
                 )
             s1, s2 = x
-            bits = torch.cat(
-                (ids_to_bits(s1, self.s1_bits), ids_to_bits(s2, self.s2_bits)), dim=-1
-            )
+            bits = torch.cat((ids_to_bits(s1, self.s1_bits), ids_to_bits(s2, self.s2_bits)), dim=-1)
         else:
             if not isinstance(x, Tensor):
                 raise TypeError("composite ids must be one tensor; pass half=True for a pair")
             bits = ids_to_bits(x, self.codebook_dim)
-        return (bits / self.codebook_dim**0.5).to(self.head.weight.dtype)
+        scaled: Tensor = (bits / self.codebook_dim**0.5).to(self.head.weight.dtype)
+        return scaled
 
     def decode(self, x: Tensor | Sequence[Tensor], half: bool = False) -> Tensor:
         """Normalised bars (B, T, F) of composite ids, or of the pair [s1, s2] where half."""

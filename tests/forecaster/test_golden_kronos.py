@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
+
 from forecaster import Kronos, KronosPredictor, KronosTokenizer, SamplingParams
 from forecaster.kronos import engine, reference
 from forecaster.kronos.sampling import filtered_probs
-from torch import Tensor
 
 CASES = ["simulated", "tiny", "fixed_time"]
 GREEDY = SamplingParams(temperature=1.0, top_k=1, top_p=1.0)

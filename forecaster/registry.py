@@ -1,0 +1,148 @@
+"""Models by name. Knows where weights are and how far their training data reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from forecaster.baselines import HistoricalBootstrap, RandomWalk
+from forecaster.interface import Forecaster
+from market.errors import CheckpointError
+
+MODELS = Path(__file__).parent / "models"
+DEFAULT_CONTEXT = 512
+PUBLISHED_BOUND = date(2025, 8, 2)
+"""The published checkpoints do not state their cut-off; no bar can be later than their paper."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One entry of the registry."""
+
+    tokenizer: str
+    predictor: str
+    """Folders or hub ids."""
+    max_context: int
+    """Longest lookback + horizon in bars."""
+    trained_through: date | None
+    """Last date of the training bars: forecasts up to it are in-sample. None: not known."""
+    about: str
+    """One line for the user."""
+
+
+KNOWN = {
+    "nano": ModelSpec(
+        str(MODELS / "nano" / "tokenizer"),
+        str(MODELS / "nano" / "predictor"),
+        512,
+        date(2015, 12, 31),
+        "in the package; daily US equities 2013-2015 and simulated markets",
+    ),
+    "mini": ModelSpec(
+        "NeoQuasar/Kronos-Tokenizer-2k",
+        "NeoQuasar/Kronos-mini",
+        2048,
+        PUBLISHED_BOUND,
+        "published, 4.1M weights, 45 exchanges",
+    ),
+    "small": ModelSpec(
+        "NeoQuasar/Kronos-Tokenizer-base",
+        "NeoQuasar/Kronos-small",
+        512,
+        PUBLISHED_BOUND,
+        "published, 24.7M weights, 45 exchanges",
+    ),
+    "base": ModelSpec(
+        "NeoQuasar/Kronos-Tokenizer-base",
+        "NeoQuasar/Kronos-base",
+        512,
+        PUBLISHED_BOUND,
+        "published, 102.3M weights, 45 exchanges",
+    ),
+}
+BASELINES: dict[str, type[RandomWalk] | type[HistoricalBootstrap]] = {
+    "random-walk": RandomWalk,
+    "bootstrap": HistoricalBootstrap,
+}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A forecaster and what results must say about it."""
+
+    name: str
+    forecaster: Forecaster
+    trained_through: date | None
+    """Forecasts up to this date are in-sample; None where nothing was trained or it is unknown."""
+
+
+def known_models() -> dict[str, str]:
+    """Every name `load_forecaster` takes, with a line about it."""
+    baselines = {
+        "random-walk": "baseline: Gaussian random walk with the lookback's volatility",
+        "bootstrap": "baseline: bars of the lookback drawn with replacement",
+    }
+    return {name: spec.about for name, spec in KNOWN.items()} | baselines
+
+
+def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
+    """The registry's entry for an alias, a pair, or a folder with tokenizer/ and predictor/.
+
+    Raises CheckpointError for an unknown name, or a predictor given without its tokenizer.
+    """
+    if model in KNOWN:
+        if tokenizer is not None:
+            raise CheckpointError(
+                f"--tokenizer {tokenizer}: the model '{model}' brings its own tokenizer; leave it "
+                "out, or give the predictor as a folder or hub id"
+            )
+        return KNOWN[model]
+    folder = Path(model)
+    both = (folder / "tokenizer", folder / "predictor")
+    if tokenizer is None and all(part.is_dir() for part in both):
+        return ModelSpec(str(both[0]), str(both[1]), DEFAULT_CONTEXT, None, "a folder")
+    if tokenizer is None:
+        hub = next((name for name, spec in KNOWN.items() if spec.predictor == model), None)
+        if hub is not None:
+            return KNOWN[hub]
+        if folder.is_dir() or "/" in model:
+            raise CheckpointError(
+                f"--model {model}: a predictor needs its tokenizer; add --tokenizer FOLDER_OR_ID, "
+                "or give a folder that holds tokenizer/ and predictor/"
+            )
+        raise CheckpointError(
+            f"unknown model '{model}'; known: {', '.join(known_models())}. Or give a folder or "
+            "hub id with --tokenizer."
+        )
+    return ModelSpec(tokenizer, model, DEFAULT_CONTEXT, None, "a pair")
+
+
+def load_forecaster(
+    model: str,
+    tokenizer: str | None = None,
+    device: str = "cpu",
+    *,
+    max_context: int | None = None,
+    threads: int | None = None,
+    repair_bars: bool = True,
+) -> LoadedModel:
+    """Loads a model by alias, folder or hub id.
+
+    max_context overrides the registry's; threads fixes torch's CPU threads while sampling.
+    Raises CheckpointError as `resolve_model` and `from_pretrained` do.
+    """
+    if model in BASELINES:
+        return LoadedModel(model, BASELINES[model](), None)
+    spec = resolve_model(model, tokenizer)
+    from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
+
+    forecaster = KronosForecaster(
+        KronosTokenizer.from_pretrained(spec.tokenizer),
+        Kronos.from_pretrained(spec.predictor),
+        max_context=max_context or spec.max_context,
+        device=device,
+        threads=threads,
+        repair_bars=repair_bars,
+    )
+    return LoadedModel(model, forecaster, spec.trained_through)

@@ -1,0 +1,195 @@
+"""The drop-in predictor, baselines, normalisation, repair and summaries as a user meets them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forecaster import (
+    Forecaster,
+    HistoricalBootstrap,
+    Kronos,
+    KronosPredictor,
+    KronosTokenizer,
+    RandomWalk,
+    SamplingParams,
+    summarise,
+)
+from forecaster.normalize import normalise, power_of_ten
+from forecaster.repair import repair
+from forecaster.summary import QUANTILES
+from market.errors import ForecastInputError
+
+from .conftest import random_windows
+
+FEATURES = ["open", "high", "low", "close", "volume", "amount"]
+
+
+@pytest.fixture
+def predictor(networks: tuple[KronosTokenizer, Kronos]) -> KronosPredictor:
+    tokenizer, model = networks
+    return KronosPredictor(model, tokenizer, device="cpu", max_context=64)
+
+
+def frame(i: int = 0) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    windows = random_windows(3, 30, 5)
+    data = pd.DataFrame(windows.values_BLF[i], columns=FEATURES)
+    return data, pd.Series(windows.timestamps_BL[i]), pd.Series(windows.future_BH[i])
+
+
+def test_predict_is_the_mean_of_the_paths(predictor: KronosPredictor) -> None:
+    df, x, y = frame()
+    mean = predictor.predict(df, x, y, 5, sample_count=4, seed=0)
+    paths = predictor.predict_paths(df, x, y, 5, sample_count=4, seed=0, repair_bars=False)
+    assert paths.values_BSHF.shape == (1, 4, 5, 6)
+    np.testing.assert_allclose(mean.to_numpy(), paths.values_BSHF[0].mean(axis=0), rtol=1e-6)
+    assert mean.dtypes.eq(np.float32).all()
+
+
+def test_noise_is_fresh_without_a_seed(predictor: KronosPredictor) -> None:
+    df, x, y = frame()
+    assert not predictor.predict(df, x, y, 5).equals(predictor.predict(df, x, y, 5))
+    assert predictor.predict(df, x, y, 5, seed=4).equals(predictor.predict(df, x, y, 5, seed=4))
+
+
+def test_a_batch_equals_its_members(predictor: KronosPredictor) -> None:
+    frames = [frame(i) for i in range(3)]
+    dfs, xs, ys = (list(part) for part in zip(*frames, strict=True))
+    greedy = {"top_k": 1, "T": 0.7}
+    batch = predictor.predict_batch(dfs, xs, ys, 5, **greedy)  # type: ignore[arg-type]
+    for (df, x, y), together in zip(frames, batch, strict=True):
+        alone = predictor.predict(df, pd.DatetimeIndex(x), y, 5, **greedy)  # type: ignore[arg-type]
+        assert alone.equals(together)
+
+
+def test_missing_volume_and_amount(predictor: KronosPredictor) -> None:
+    df, x, y = frame()
+    derived = df.assign(amount=df["volume"] * df[FEATURES[:4]].mean(axis=1))
+    a, b = (predictor.predict(d, x, y, 5, seed=1) for d in (df.drop(columns="amount"), derived))
+    assert a.equals(b)
+    assert np.isfinite(predictor.predict(df[FEATURES[:4]], x, y, 5).to_numpy()).all()
+
+
+def test_bad_frames_are_named(predictor: KronosPredictor) -> None:
+    df, x, y = frame()
+    with pytest.raises(ForecastInputError, match=r"missing price column\(s\) \['low'\]"):
+        predictor.predict(df.drop(columns="low"), x, y, 5)
+    with pytest.raises(ForecastInputError, match="not finite"):
+        predictor.predict(df.assign(high=df["high"].where(df.index != 3)), x, y, 5)
+    with pytest.raises(ForecastInputError, match="4 timestamps for 5 bars"):
+        predictor.predict(df, x, y[:4], 5)
+    with pytest.raises(ForecastInputError, match="lengths"):
+        predictor.predict_batch([df, df[3:]], [x, x[3:]], [y, y], 5)
+
+
+@pytest.mark.parametrize("baseline", [RandomWalk(), HistoricalBootstrap()])
+def test_baselines_are_forecasters(baseline: Forecaster) -> None:
+    assert isinstance(baseline, Forecaster)
+    windows = random_windows(3, 60, 10)
+    options = {"n_paths": 400, "sampling": SamplingParams(), "seed": 2}
+    paths = baseline.sample_paths(windows, **options)  # type: ignore[arg-type]
+    alone = baseline.sample_paths(windows.rows(np.array([1])), **options)  # type: ignore[arg-type]
+    assert np.array_equal(alone.values_BSHF[0], paths.values_BSHF[1])
+    _, changed = repair(paths.values_BSHF, paths.last_close_B)
+    assert not changed.any()
+    log_return = np.log(paths.values_BSHF[..., -1, 3] / paths.last_close_B[:, None])
+    step = np.diff(np.log(windows.values_BLF[..., 3]), axis=1).std(axis=1)
+    np.testing.assert_allclose(log_return.std(axis=1), step * np.sqrt(10), rtol=0.15)
+    if isinstance(baseline, RandomWalk):
+        assert (abs(log_return.mean(axis=1)) < 4 * step * np.sqrt(10 / 400)).all()
+
+
+@given(st.integers(2, 30), st.floats(1e-3, 1e4))
+def test_normalisation_uses_the_lookback_only(lookback: int, poison: float) -> None:
+    values = random_windows(2, 40, 1).values_BLF
+    poisoned = values.copy()
+    poisoned[:, lookback:] *= poison
+    for a, b in zip(
+        normalise(values, lookback=lookback), normalise(poisoned, lookback=lookback), strict=True
+    ):
+        rows = slice(None) if a.ndim == 2 else (slice(None), slice(lookback))
+        assert np.array_equal(a[rows], b[rows])
+
+
+def test_normalisation_formula() -> None:
+    values = random_windows(2, 40, 1).values_BLF
+    x, loc, scale = normalise(values)
+    np.testing.assert_allclose(loc, values.mean(axis=1))
+    np.testing.assert_allclose(scale, values.std(axis=1, ddof=0) + 1e-5)
+    assert abs(x).max() <= 5
+    inside = abs(x) < 5
+    back = x * scale[:, None] + loc[:, None]
+    np.testing.assert_allclose(back[inside], values[inside], rtol=1e-5)
+
+
+def test_small_values_are_lifted_by_powers_of_ten() -> None:
+    values = random_windows(1, 20, 1).values_BLF
+    assert (power_of_ten(values) == 1).all()
+    values[0, -1] = [3e-5, 3e-5, 3e-5, 2.5e-5, 0.0, 0.04]
+    values[0, -2, 4] = 0.5
+    assert power_of_ten(values)[0].tolist() == [1e6, 1e6, 1e6, 1e6, 100.0, 1000.0]
+
+
+def test_summary_numbers() -> None:
+    windows = random_windows(2, 30, 4)
+    paths = RandomWalk().sample_paths(windows, n_paths=150, sampling=SamplingParams(), seed=0)
+    summary = summarise(paths)
+    close = paths.values_BSHF[..., 3].astype(np.float64)
+    last = paths.last_close_B[:, None]
+    np.testing.assert_allclose(summary.mean_BHF[..., 3], close.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(summary.p_up_BH, (close > last[:, None]).mean(axis=1))
+    for i, q in enumerate(QUANTILES):
+        expected = pd.DataFrame(close[0]).quantile(q).to_numpy()
+        np.testing.assert_allclose(summary.quantiles_BHFQ[0, :, 3, i], expected, rtol=1e-12)
+    returns = close / last[:, None] - 1
+    np.testing.assert_allclose(summary.return_mean_BH, returns.mean(axis=1), atol=1e-15)
+    np.testing.assert_allclose(summary.return_std_BH, returns.std(axis=1), rtol=1e-12)
+    path = np.concatenate(([last[0, 0]], close[0, 0]))
+    by_hand = max(1 - path[j] / path[i] for i in range(5) for j in range(i, 5))
+    one = dataclasses.replace(paths, values_BSHF=paths.values_BSHF[:, :1])
+    assert summarise(one).expected_drawdown_B[0] == pytest.approx(by_hand)
+    assert summarise(one).path_volatility_B[0] == pytest.approx(np.std(path[1:] / path[:-1] - 1))
+
+
+def test_tails_need_enough_paths() -> None:
+    windows = random_windows(1, 30, 2)
+    tails = [QUANTILES.index(q) for q in (0.01, 0.99)]
+    for n_paths, known in ((99, False), (100, True)):
+        paths = RandomWalk().sample_paths(
+            windows, n_paths=n_paths, sampling=SamplingParams(), seed=0
+        )
+        quantiles = summarise(paths).quantiles_BHFQ
+        assert np.isfinite(quantiles[..., tails]).all() == known
+        assert np.isfinite(np.delete(quantiles, tails, axis=-1)).all()
+
+
+def test_a_summary_does_not_depend_on_its_batch() -> None:
+    windows = random_windows(5, 30, 7)
+    paths = RandomWalk().sample_paths(windows, n_paths=33, sampling=SamplingParams(), seed=0)
+    whole = summarise(paths)
+    for i in range(5):
+        rows = slice(i, i + 1)
+        part = summarise(
+            dataclasses.replace(
+                paths,
+                symbols=paths.symbols[rows],
+                values_BSHF=paths.values_BSHF[rows].copy(),
+                last_close_B=paths.last_close_B[rows],
+            )
+        )
+        assert np.array_equal(part.mean_BHF[0], whole.mean_BHF[i])
+        assert np.array_equal(part.quantiles_BHFQ[0], whole.quantiles_BHFQ[i], equal_nan=True)
+        assert part.path_volatility_B[0] == whole.path_volatility_B[i]
+
+
+def test_non_finite_paths_are_named() -> None:
+    windows = random_windows(2, 30, 2)
+    paths = RandomWalk().sample_paths(windows, n_paths=3, sampling=SamplingParams(), seed=0)
+    paths.values_BSHF[1, 0, 0, 0] = np.nan
+    with pytest.raises(ForecastInputError, match="S1: the model produced"):
+        summarise(paths)
