@@ -18,7 +18,7 @@ from market.errors import CandlecastError
 
 EXIT_BAD_INPUT = 2
 
-COMMANDS = ("data", "forecast", "backtest")
+COMMANDS = ("data", "train", "forecast", "backtest", "demo")
 """Modules of cluster.commands, in the order `--help` lists them."""
 
 app = typer.Typer(
