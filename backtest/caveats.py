@@ -115,7 +115,8 @@ def _trading(prices: PriceTable, strategy: Book, last_row: int) -> list[str]:
         paid = strategy.orders.filter("settled").height
         found.append(
             f"Delisted names: {gone} in the bars, {paid} of them while the strategy held them; "
-            "those were paid out at last close times recovery on the next bar, without cost."
+            "those were paid out at last close times recovery on the next bar, without "
+            "cost, as if the delisting had been announced."
         )
     if strategy.untraded.height:
         found.append(

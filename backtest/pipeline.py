@@ -87,6 +87,7 @@ def run_backtest(
         settings=settings,
         model_id=str(rows["model_id"][0]),
         run_ids=tuple(sorted(rows["run_id"].unique())),
+        n_paths=tuple(rows["n_paths"].unique().sort()),
         horizon=horizon,
         periods_per_year=periods,
         strategy=strategy,

@@ -59,8 +59,9 @@ def price_table(
 
     A symbol whose last bar lies more than `max_gap_sessions` sessions before the last session of
     *all* bars given counts as delisted: its holders get last close × `recovery` on the next bar
-    of the axis. Bars cut short can therefore not know of a delisting in their last
-    `max_gap_sessions` sessions, and a symbol that is merely suspended at their end looks delisted.
+    of the axis, as if the delisting had been announced on its last one. This is the one thing read
+    off later bars: bars cut short do not know of a delisting in their last `max_gap_sessions`
+    sessions, and a symbol that is merely suspended at their end looks delisted.
 
     Raises BacktestInputError for missing columns, unknown symbols, doubled bars and prices that
     are not positive numbers.

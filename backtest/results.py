@@ -105,6 +105,8 @@ class BacktestResult:
     settings: BacktestSettings
     model_id: str
     run_ids: tuple[str, ...]
+    n_paths: tuple[int, ...]
+    """Paths per forecast; several where runs differ."""
     horizon: int
     periods_per_year: float
     strategy: Book

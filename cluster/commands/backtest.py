@@ -171,6 +171,8 @@ def _model_id(table: ForecastTable, wanted: str | None) -> str | None:
 def _provenance(table: ForecastTable, rows: pl.DataFrame) -> dict[str, str]:
     records = [table.run(run_id) for run_id in rows["run_id"].unique().sort()]
     known = [record for record in records if record is not None]
+    if not known:
+        return {}
     return {
         "model": ", ".join(sorted({record.model for record in known})),
         "forecast from store": ", ".join(

@@ -1,0 +1,117 @@
+"""`candlecast backtest` on a real store and a real forecast table."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from cluster.cli import app
+from market.errors import BacktestInputError, ConfigError, StoreError
+from market.flags import Flag
+from market.forecast_schema import PATH_STATS_SCHEMA, STEPS_SCHEMA
+from market.forecasts import ForecastTable
+from market.history import Label, MarketHistory, StoreSpec
+from market.importers import import_frame
+from tests.backtest.made_up import MODEL, random_market, random_scores
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A store, and a table with two models' forecasts, one of them partly in-sample."""
+    root = tmp_path_factory.mktemp("backtest")
+    store, table = root / "store", root / "table"
+    market = random_market(40, n_days=60, n_symbols=6)
+    spec = StoreSpec(venue="XNYS", freq="1d", tz="America/New_York", label=Label.SESSION)
+    bars = market.bars.drop("session", "close_utc", "flags")
+    import_frame(bars, store, spec)
+    closes = dict(
+        MarketHistory.open(store).scan().select("session", "close_utc").unique().collect().rows()
+    )
+    flags = {20: int(Flag.IN_SAMPLE)}
+    for model in (MODEL, "model-b"):
+        rows = market.forecasts(
+            random_scores(market, 41, [20, 25, 30, 35, 40]),
+            flags=flags if model == MODEL else None,
+            model_id=model,
+        ).with_columns(
+            pl.col("as_of_date")
+            .replace_strict(closes, return_dtype=pl.Datetime("us", "UTC"))
+            .alias("as_of")
+        )
+        rows = rows.with_columns(pl.col("as_of").alias("data_through"))
+        absent = [pl.lit(None, STEPS_SCHEMA[c]).alias(c) for c in STEPS_SCHEMA if c not in rows]
+        rows = rows.with_columns(absent)
+        for (day,), part in rows.partition_by("as_of_date", as_dict=True).items():
+            frames = {"steps": part, "path_stats": pl.DataFrame(schema=PATH_STATS_SCHEMA)}
+            ForecastTable(table).commit("run-1", model, day, frames)
+    return store, table
+
+
+def invoke(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["backtest", *map(str, arguments)])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_it_prints_results_and_writes_the_sheet(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    store, table = folders
+    report = tmp_path / "new" / "sheet.html"
+    said = invoke(
+        "--store", store, "--forecasts", table, "--k", 2, "--model-id", MODEL, "--report", report
+    )
+    for text in ("Total return", "Sharpe ratio", "Top-k", "Equal weight", "Buy & hold", "rank IC"):
+        assert text in said
+    assert "IN-SAMPLE: 1 of 5 forecast dates" in said
+    assert f"tear sheet: {report.resolve()}" in said
+    page = report.read_text(encoding="utf-8")
+    assert MarketHistory.open(store).version in page
+    assert 'id="in-sample-banner"' in page
+
+
+def test_flags_win_over_the_config(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    store, table = folders
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"store: {store}\nforecasts: {table}\nmodel_id: model-b\nk: 3\ntitle: From the file\n"
+        f"report: {tmp_path / 'sheet.html'}\n"
+    )
+    said = invoke("--config", config, "--k", 1)
+    assert "IN-SAMPLE" not in said
+    page = (tmp_path / "sheet.html").read_text(encoding="utf-8")
+    assert "From the file" in page
+    assert re.search(r"Top 1 of 6 symbols", page)
+
+
+def test_bad_input_is_a_clear_error(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    store, table = folders
+    with pytest.raises(BacktestInputError, match="Choose one with --model-id"):
+        invoke("--store", store, "--forecasts", table)
+    with pytest.raises(StoreError, match="no forecasts here"):
+        invoke("--store", store, "--forecasts", tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="no history store here"):
+        invoke("--store", tmp_path / "nowhere", "--forecasts", table)
+    with pytest.raises(ConfigError, match="--store is missing"):
+        invoke("--forecasts", table)
+    with pytest.raises(ConfigError, match="--k: "):
+        invoke("--store", store, "--forecasts", table, "--k", 0)
+
+
+def test_the_program_says_it_in_one_line_and_exits_with_2(folders: tuple[Path, Path]) -> None:
+    store, table = folders
+    code = "import sys; from cluster.cli import main; sys.argv[0] = 'candlecast'; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "backtest", "--store", store, "--forecasts", table],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: the table holds forecasts of 2 models")
+    assert run.stderr.count("\n") == 1
