@@ -175,6 +175,15 @@ def _session_of_daily_label(spec: StoreSpec, labels: TimeArray) -> TimeArray:
 @lru_cache(maxsize=64)
 def _sessions(venue: str, first_year: int, last_year: int) -> _Sessions:
     """The calendar over whole years, as far as its records reach."""
+    import warnings
+
+    with warnings.catch_warnings():
+        # exchange_calendars uses what newer pandas deprecates; its users can do nothing about it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _load_sessions(venue, first_year, last_year)
+
+
+def _load_sessions(venue: str, first_year: int, last_year: int) -> _Sessions:
     import exchange_calendars as xc
 
     template = xc.get_calendar(venue)

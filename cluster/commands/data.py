@@ -216,8 +216,12 @@ def _print_report(report: ImportReport, history: MarketHistory, store: Path) -> 
         known = f", {report.known_bars:,} were there already" if report.known_bars else ""
         console.print(f"{report.new_bars:,} new bars{known}.")
     if report.conflicts.height:
-        kept = "were kept" if report.on_conflict == "keep" else "were replaced"
-        console.print(f"{report.conflicts.height:,} stored bars differ and {kept}, for example:")
+        one = report.conflicts.height == 1
+        done = "kept" if report.on_conflict == "keep" else "replaced"
+        console.print(
+            f"{report.conflicts.height:,} stored {'bar differs' if one else 'bars differ'} and "
+            f"{'was' if one else 'were'} {done}, for example:"
+        )
         table = _table("symbol", "time", "stored close", "imported close",
                        numbers={"stored close", "imported close"})  # fmt: skip
         for name, when, stored, imported in report.conflicts.head(5).iter_rows():
