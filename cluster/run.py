@@ -23,6 +23,7 @@ from cluster.replica import Replica
 from cluster.rows import ReplicaJob
 from cluster.session import REPLICA_CPUS
 from cluster.stream import shard_dataset
+from cluster.tally import Tally
 from market.errors import CandlecastError
 
 if TYPE_CHECKING:
@@ -31,23 +32,11 @@ if TYPE_CHECKING:
 _MAX_RESTARTS = 3
 _MAX_RETRIES = 2
 _POLL_SECONDS = 0.25
+_REPLICAS_PER_READER = 4  # reading a shard takes milliseconds, forecasting it seconds
 
 
 class ForecastRunError(CandlecastError):
     """The cluster could not finish the work; running the same command again resumes it."""
-
-
-class _Tally:
-    """Counts forecasts that replicas have finished."""
-
-    def __init__(self) -> None:
-        self._done = 0
-
-    def add(self, n: int) -> None:
-        self._done += n
-
-    def read(self) -> int:
-        return self._done
 
 
 def run_shards(
@@ -64,11 +53,11 @@ def run_shards(
     report is called with the number of forecasts done. Raises ForecastRunError where replicas
     keep dying or nothing finishes for timeout_s, and a replica's own CandlecastError as it is.
     """
-    tally: Any = ray.remote(num_cpus=0)(_Tally).remote()
+    tally: Any = ray.remote(num_cpus=0)(Tally).remote()
     with warnings.catch_warnings():
         # Ray names no successor yet to the two arguments that make restarts and retries finite.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        dataset = shard_dataset(history, shards).map_batches(
+        dataset = shard_dataset(history, shards, -(-replicas // _REPLICAS_PER_READER)).map_batches(
             Replica,
             fn_constructor_args=(job, tally),
             batch_size=None,

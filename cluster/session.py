@@ -71,16 +71,12 @@ def _cores() -> int:
 
 
 def _start(ray: Any, address: str | None, local_cpus: int) -> None:
-    common: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
-    }
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with warnings.catch_warnings(), _mute_stderr():
         warnings.simplefilter("ignore")  # Ray's own deprecations: nothing a user could act on
         if address is not None:
             try:
-                ray.init(address=address, **common)
+                ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 first_line = str(error).strip().splitlines()[0] if str(error).strip() else error
                 raise ConfigError(
@@ -88,14 +84,31 @@ def _start(ray: Any, address: str | None, local_cpus: int) -> None:
                     "with 'ray start --head', or leave --address away to run locally"
                 ) from error
         else:
-            ray.init(
-                address="local",
-                num_cpus=local_cpus,
-                num_gpus=0,
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                **common,
-            )
+            # Inherited rather than a runtime_env, which would start every worker a second time.
+            with _environment(_WORKER_ENVIRONMENT):
+                ray.init(
+                    address="local",
+                    num_cpus=local_cpus,
+                    num_gpus=0,
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **common,
+                )
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Environment variables for processes started inside the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from market.errors import ConfigError
 
@@ -30,27 +30,27 @@ class ForecastSettings(BaseModel):
     """A date, or FROM:TO:STEP with STEP one of daily, weekly, monthly or a number of sessions."""
     universe: str = "all"
     """all, symbols separated by commas, top:N by traded amount, or a file of members."""
-    lookback: int = Field(256, ge=2)
+    lookback: int = Field(default=256, ge=2)
     """Bars the model sees."""
-    horizon: int = Field(20, ge=1)
+    horizon: int = Field(default=20, ge=1)
     """Bars it forecasts."""
-    paths: int = Field(16, ge=1)
+    paths: int = Field(default=16, ge=1)
     """Sampled futures per symbol and date."""
     model: str = "nano"
     """Alias, folder or hub id of the predictor; random-walk and bootstrap are the baselines."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer, where the alias does not say it."""
-    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Divides the logits."""
-    top_k: int = Field(0, ge=0)
+    top_k: int = Field(default=0, ge=0)
     """Keep the k likeliest tokens; 0 keeps all."""
-    top_p: float = Field(0.9, gt=0, le=1)
+    top_p: float = Field(default=0.9, gt=0, le=1)
     """Keep the likeliest tokens up to this probability."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Keys the noise together with symbol and as_of."""
     repair: bool = True
     """Repair sampled bars that break the bar rules (counted either way)."""
-    max_gap_sessions: int = Field(5, ge=0)
+    max_gap_sessions: int = Field(default=5, ge=0)
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
     keep_paths: bool = False
     """Also keep every sampled bar."""
@@ -58,16 +58,18 @@ class ForecastSettings(BaseModel):
     """Model copies at work, one thread each; auto is one per core."""
     shard_size: Literal["auto"] | int = "auto"
     """Symbols per unit of work; auto is 64, or fewer where replicas would stand idle."""
-    no_progress_timeout_s: float = Field(900.0, gt=0)
+    no_progress_timeout_s: float = Field(default=900.0, gt=0)
     """Give up when no replica finishes anything for this long."""
     address: str | None = None
     """Join this Ray cluster instead of starting a local one."""
 
-    def model_post_init(self, _: object) -> None:
-        for name in ("replicas", "shard_size"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise ConfigError(f"{name}={value}: must be auto or a whole number >= 1")
+    @field_validator("replicas", "shard_size", mode="before")
+    @classmethod
+    def _auto_or_count(cls, value: object) -> object:
+        text = str(value)
+        if text != "auto" and not (text.isdigit() and int(text) >= 1):
+            raise ValueError("must be auto or a whole number >= 1")
+        return value
 
 
 def load_settings(
@@ -83,7 +85,8 @@ def load_settings(
     try:
         return model.model_validate({**from_file, **given})
     except ValidationError as error:
-        problem = error.errors()[0]
+        urgency = {"extra_forbidden": 0, "missing": 2}
+        problem = min(error.errors(), key=lambda each: urgency.get(each["type"], 1))
         key = str(problem["loc"][0]) if problem["loc"] else "?"
         flag = "--" + key.replace("_", "-")
         source = flag if key in given or path is None else f"{path}: {key}"
@@ -93,7 +96,8 @@ def load_settings(
         if problem["type"] == "missing":
             also = "" if path is None else f" (or {key}: in {path})"
             raise ConfigError(f"{flag} is missing; give it on the command line{also}") from error
-        raise ConfigError(f"{source}: {problem['msg']}, got {problem['input']!r}") from error
+        rule = problem["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{source}: {rule}, got {problem['input']!r}") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from ray.data import Dataset, read_datasource
+from ray.data import Dataset, TaskPoolStrategy, read_datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
@@ -36,11 +36,13 @@ class SymbolJob:
     as_of_D: np.ndarray[tuple[int], np.dtype[np.datetime64]]
 
 
-def shard_dataset(history: MarketHistory, shards: Sequence[Shard]) -> Dataset:
-    """A Ray dataset with one block per shard, read lazily."""
-    source = _ShardSource(history, shards)
+def shard_dataset(history: MarketHistory, shards: Sequence[Shard], readers: int) -> Dataset:
+    """A Ray dataset with one block per shard, read lazily by so many tasks at a time."""
     dataset: Dataset = read_datasource(
-        source, override_num_blocks=len(shards), num_cpus=READER_CPUS
+        _ShardSource(history, shards),
+        override_num_blocks=len(shards),
+        num_cpus=READER_CPUS,
+        compute=TaskPoolStrategy(size=readers),
     )
     return dataset
 
