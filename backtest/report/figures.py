@@ -21,7 +21,6 @@ from backtest.results import BacktestResult, Book, Fan
 STRATEGY, EQUAL, HOLD = "#3b82f6", "#f59e0b", "#8b95a7"
 GAIN, LOSS, SHADE = "#10b981", "#ef4444", "rgba(217,119,6,0.13)"
 GRID, ZERO = "rgba(128,138,155,0.22)", "rgba(128,138,155,0.6)"
-DAY = "%a %d %b %Y"
 FONT = "Inter, ui-sans-serif, system-ui, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 
 
@@ -103,9 +102,11 @@ def information_coefficient(result: BacktestResult) -> go.Figure:
     """Rank IC of each forecast date, and the mean."""
     frame = result.ic.by_date.filter(pl.col("ic").is_finite())
     values = frame["ic"].to_numpy()
+    one_a_day = frame["as_of_date"].is_unique().all()
+    when = frame["as_of_date"].cast(pl.Datetime("us")) if one_a_day else frame["as_of"]
     figure = go.Figure()
     figure.add_bar(
-        x=frame["as_of_date"].cast(pl.Datetime("us")).to_numpy(),
+        x=when.to_numpy(),
         y=values,
         customdata=frame["names"].to_numpy(),
         name="Rank IC",
@@ -226,7 +227,6 @@ def _styled(figure: go.Figure, y_title: str, tickformat: str) -> go.Figure:
         ticks="outside",
         tickcolor=GRID,
         ticklen=4,
-        hoverformat=DAY,
     )
     return figure.update_yaxes(
         title={"text": y_title, "standoff": 10},
