@@ -7,11 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from market.appending import ImportReport, OnConflict
     from market.bars import BAR_SCHEMA, CheckedBars, check_bars
     from market.calendars import future_timestamps, sessions_and_closes
     from market.errors import CandlecastError
     from market.flags import Flag
-    from market.history import ImportReport, MarketHistory, OnConflict
+    from market.history import MarketHistory
     from market.importers import ImportOptions, import_files, import_frame
     from market.spec import AsOf, Label, StoreSpec
     from market.universe import Universe, parse_universe
@@ -33,9 +34,9 @@ _HOME = {
     "sessions_and_closes": "calendars",
     "CandlecastError": "errors",
     "Flag": "flags",
-    "ImportReport": "history",
+    "ImportReport": "appending",
     "MarketHistory": "history",
-    "OnConflict": "history",
+    "OnConflict": "appending",
     "ImportOptions": "importers",
     "import_files": "importers",
     "import_frame": "importers",

@@ -7,9 +7,8 @@ to one version: imports that happen meanwhile do not change what it returns.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,6 +16,15 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
+from market.appending import (
+    ImportReport,
+    OnConflict,
+    compare,
+    conflict_message,
+    unseen,
+    with_closes,
+    write_bars,
+)
 from market.asof import (
     as_of_row,
     is_range,
@@ -26,10 +34,9 @@ from market.asof import (
     session_close,
 )
 from market.bars import BAR_SCHEMA, FEATURES, QUARANTINE_SCHEMA
-from market.calendars import local_to_utc, sessions_and_closes
+from market.calendars import local_to_utc
 from market.errors import AsOfError, StoreError
 from market.manifest import (
-    BarFile,
     Manifest,
     bucket_of,
     current_version,
@@ -48,39 +55,6 @@ _FILES_PER_BUCKET = 8
 """A bucket of more files than this is rewritten into one at the next import that touches it."""
 _QUARANTINE_CONTENT = ("symbol", "timestamp", "rule", "detail", *FEATURES)
 """What makes two quarantined rows the same, wherever they were read."""
-
-
-class OnConflict(StrEnum):
-    """What happens when an imported bar differs from the stored one."""
-
-    ERROR = "error"
-    KEEP = "keep"
-    REPLACE = "replace"
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What one import did."""
-
-    version: str
-    """The store's version after it."""
-    previous: str
-    new_bars: int
-    known_bars: int
-    """Bars that were already there, equal."""
-    conflicts: pl.DataFrame
-    """symbol, timestamp, and both closes of every bar that differed from the stored one."""
-    on_conflict: OnConflict
-    quarantined: dict[str, int]
-    """New quarantine rows by rule."""
-    known_quarantine: int
-    """Quarantine rows that were already there."""
-    notes: tuple[str, ...] = field(default=())
-    """What was inferred or left out on the way, for the user to read."""
-
-    @property
-    def nothing_new(self) -> bool:
-        return self.version == self.previous
 
 
 @dataclass(frozen=True)
@@ -278,92 +252,39 @@ class MarketHistory:
         policy = OnConflict(on_conflict)
         with writer_lock(self.root):
             current = MarketHistory.open(self.root)
-            bars = _with_closes(good, self.spec)
-            new, conflicts, known = current._compare(bars)
-            if conflicts.height and policy is OnConflict.ERROR:
-                raise StoreError(_conflict_message(conflicts, self.root))
-            replaced = conflicts if policy is OnConflict.REPLACE else conflicts.clear()
-            fresh = current._unseen(quarantine)
+            bars = with_closes(good, self.spec)
+            near = current.scan(symbols=bars["symbol"].unique()).filter(
+                pl.col("timestamp").is_between(bars["timestamp"].min(), bars["timestamp"].max())
+            )
+            compared = compare(bars, near.collect())
+            if compared.conflicts.height and policy is OnConflict.ERROR:
+                raise StoreError(conflict_message(compared.conflicts, self.root))
+            fresh = unseen(quarantine, current.quarantine())
             report = ImportReport(
                 version=current.version,
                 previous=current.version,
-                new_bars=new.height,
-                known_bars=known,
-                conflicts=conflicts.select(*_KEY, "close_stored", "close"),
+                new_bars=compared.new.height,
+                known_bars=compared.equal,
+                conflicts=compared.conflicts.select("symbol", "timestamp", "close_stored", "close"),
                 on_conflict=policy,
                 quarantined=dict(fresh.group_by("rule").len().sort("rule").iter_rows()),
                 known_quarantine=quarantine.height - fresh.height,
             )
-            if not (new.height or replaced.height or fresh.height):
+            replaced = compared.conflicts.select(BAR_SCHEMA.names())
+            if policy is not OnConflict.REPLACE:
+                replaced = replaced.clear()
+            if not (compared.new.height or replaced.height or fresh.height):
                 return report
             manifest = current.manifest
-            if new.height or replaced.height:
-                written = pl.concat([new, replaced.select(BAR_SCHEMA.names())])
-                manifest = replace(manifest, bars=current._write_bars(written, replaced))
+            files = write_bars(self.root, manifest.bars, compared.new, replaced)
+            rejected = manifest.quarantine
             if fresh.height:
-                path = write_table(self.root, "quarantine", fresh)
-                manifest = replace(manifest, quarantine=(*manifest.quarantine, path))
-            manifest = replace(manifest, parent=current.version, sources=tuple(sources))
-            return replace(report, version=publish(self.root, manifest))
-
-    def _compare(self, bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-        """Split bars into new ones, ones that differ from the stored bar, and a count of equals."""
-        if not bars.height:
-            return bars, bars.with_columns(close_stored=pl.lit(None, pl.Float64)), 0
-        stored = (
-            self.scan(symbols=bars["symbol"].unique())
-            .filter(
-                pl.col("timestamp").is_between(bars["timestamp"].min(), bars["timestamp"].max())
+                rejected = (*rejected, write_table(self.root, "quarantine", fresh))
+            version = publish(
+                self.root,
+                Manifest(self.spec, current.version, files, rejected, tuple(sources)),
             )
-            .select(*_KEY, *FEATURES, "flags")
-            .collect()
-        )
-        new = bars.join(stored, on=_KEY, how="anti")
-        both = bars.join(stored, on=_KEY, how="inner", suffix="_stored")
-        differs = pl.any_horizontal(
-            pl.col(name) != pl.col(f"{name}_stored") for name in (*FEATURES, "flags")
-        )
-        conflicts = both.filter(differs).sort(*_KEY)
-        return new, conflicts, both.height - conflicts.height
-
-    def _unseen(self, quarantine: pl.DataFrame) -> pl.DataFrame:
-        """The rows that are not in the quarantine yet; equal rows are matched one to one."""
-        rows = quarantine.select(pl.col(n).cast(t) for n, t in QUARANTINE_SCHEMA.items())
-        nth = pl.int_range(pl.len()).over(*_QUARANTINE_CONTENT).alias("nth")
-        content = [*_QUARANTINE_CONTENT, "nth"]
-        return (
-            rows.with_columns(nth)
-            .join(self.quarantine().with_columns(nth), on=content, how="anti", nulls_equal=True)
-            .drop("nth")
-        )
-
-    def _write_bars(self, bars: pl.DataFrame, replaced: pl.DataFrame) -> tuple[BarFile, ...]:
-        """The files of the next version: new ones beside the old, or instead of them."""
-        files = list(self.manifest.bars)
-        buckets = {symbol: bucket_of(symbol) for symbol in bars["symbol"].unique()}
-        numbered = bars.with_columns(
-            pl.col("symbol").replace_strict(buckets, return_dtype=pl.Int32).alias("bucket")
-        )
-        rewritten = {buckets[symbol] for symbol in replaced["symbol"].unique()}
-        for (bucket,), rows in numbered.partition_by("bucket", as_dict=True).items():
-            part = rows.select(BAR_SCHEMA.names())
-            old = [each for each in files if each.bucket == bucket]
-            if bucket in rewritten or len(old) >= _FILES_PER_BUCKET:
-                stored = pl.read_parquet([self.root / each.path for each in old])
-                part = pl.concat([stored.join(part, on=_KEY, how="anti"), part])
-                files = [each for each in files if each.bucket != bucket]
-            part = part.sort(*_KEY)
-            closes = part["close_utc"]
-            files.append(
-                BarFile(
-                    path=write_table(self.root, f"bars/{bucket:02d}", part),
-                    bucket=int(bucket),
-                    rows=part.height,
-                    first_close=_iso(closes.min()),
-                    last_close=_iso(closes.max()),
-                )
-            )
-        return tuple(sorted(files, key=lambda each: (each.bucket, each.first_close, each.path)))
+            return replace(report, version=version)
 
 
 @lru_cache(maxsize=16)
@@ -373,32 +294,5 @@ def _session_closes(history: MarketHistory) -> pl.DataFrame:
     return closes.sort("session").collect()
 
 
-def _with_closes(good: pl.DataFrame, spec: StoreSpec) -> pl.DataFrame:
-    sessions, closes = sessions_and_closes(spec, good["timestamp"].to_numpy())
-    return good.with_columns(
-        pl.Series("session", sessions.astype("datetime64[D]"), pl.Date),
-        pl.Series("close_utc", closes, pl.Datetime("us")).dt.replace_time_zone("UTC"),
-    ).select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
-
-
-def _conflict_message(conflicts: pl.DataFrame, root: Path) -> str:
-    rows = conflicts.select(*_KEY, "close_stored", "close").head(3).iter_rows()
-    examples = "; ".join(
-        f"{symbol} {timestamp}: close {stored:g} stored, {close:g} imported"
-        if stored != close
-        else f"{symbol} {timestamp}: same close {close:g}, other values differ"
-        for symbol, timestamp, stored, close in rows
-    )
-    return (
-        f"{conflicts.height} bars differ from those in {root} ({examples}). Nothing was written; "
-        "choose --on-conflict keep (stored bars stay) or --on-conflict replace (imported ones win)"
-    )
-
-
 def _aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-
-
-def _iso(moment: object) -> str:
-    assert isinstance(moment, datetime)
-    return moment.astimezone(UTC).isoformat()

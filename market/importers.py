@@ -22,7 +22,7 @@ from market.flags import Flag
 from market.history import ImportReport, MarketHistory, OnConflict
 from market.inference import infer_freq, infer_label
 from market.manifest import current_version
-from market.spec import ALWAYS_OPEN, DAILY, Label, StoreSpec, parse_freq
+from market.spec import DAILY, Label, StoreSpec, parse_freq
 
 _PARQUET = {".parquet", ".pq", ".parq"}
 _CSV = {".csv", ".txt", ".tsv"}
@@ -132,19 +132,18 @@ def read_source(path: Path, options: ImportOptions) -> tuple[pl.DataFrame, list[
         else pl.Series(name, [None], pl.Float64).new_from_index(0, raw.height)
         for name in FEATURES
     ]
+    times = read_times(label, options.tz, source).alias("timestamp")
     rows = pl.DataFrame(
         [
             pl.Series("source", [source]).new_from_index(0, raw.height),
             pl.Series("row", np.arange(1, raw.height + 1)),
             symbol,
-            read_times(label, options.tz, source).alias("timestamp"),
-            label.cast(pl.String).alias("time_text"),
+            times,
+            label.set(times.is_not_null(), None).cast(pl.String).alias("time_text"),
             *values,
         ]
     )
-    readable = rows["timestamp"].is_not_null()
-    text = pl.when(readable).then(None).otherwise(pl.col("time_text")).alias("time_text")
-    return rows.with_columns(text), list(columns.unused)
+    return rows, list(columns.unused)
 
 
 def symbol_from_name(path: Path) -> str:
