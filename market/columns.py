@@ -105,6 +105,9 @@ def read_number(column: pl.Series, *, optional: bool) -> pl.Series:
     optional: NaN in a numeric column means missing (volumes of sources that have none).
     """
     if column.dtype == pl.String:
+        plain = column.cast(pl.Float64, strict=False)
+        if plain.null_count() == column.null_count():
+            return plain.fill_nan(None)  # "nan" is how some sources write nothing
         text = column.str.strip_chars()
         empty = text.str.to_lowercase().is_in(_MISSING_TEXT)
         value = text.str.replace_all(r"[$€£,_\s]", "").cast(pl.Float64, strict=False)
@@ -184,6 +187,9 @@ def _read_text_times(text: pl.Series, tz: str | None, column: pl.Series, source:
 
 def _parse_family(plain: pl.Series, column: pl.Series, source: str) -> pl.Series:
     """Read with the family of formats that fits most of the labels."""
+    usual = _read_with(plain, _FAMILIES["year first"])
+    if usual.null_count() == plain.null_count() < len(plain):
+        return usual
     distinct = plain.unique().drop_nulls()
     read = {name: _read_with(distinct, formats) for name, formats in _FAMILIES.items()}
     hits = {name: len(values) - values.null_count() for name, values in read.items()}

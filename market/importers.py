@@ -61,10 +61,10 @@ def import_files(
     existing = MarketHistory.open(store).spec if current_version(Path(store).resolve()) else None
     told, notes = _with_defaults(chosen, existing)
     files = find_files(patterns)
-    frames, read_notes = _read_all(files, told)
-    rows = pl.concat(frames)
+    rows, read_notes = _read_all(files, told)
     spec, spec_notes = _infer_spec(rows, told, existing)
     checked = check_bars(rows)
+    del rows  # as large as everything that follows
     report = _store(checked, store, spec, [str(each) for each in files], OnConflict(on_conflict))
     filled = _describe_filled(checked.good)
     return replace(report, notes=(*read_notes, *notes, *spec_notes, *filled))
@@ -193,7 +193,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
     return pl.read_csv(path, infer_schema=False, separator=separator, skip_rows=banner)
 
 
-def _read_all(files: list[Path], options: ImportOptions) -> tuple[list[pl.DataFrame], list[str]]:
+def _read_all(files: list[Path], options: ImportOptions) -> tuple[pl.DataFrame, list[str]]:
     frames, unused, named = [], dict[str, None](), []
     for path in files:
         rows, left = read_source(path, options)
@@ -207,7 +207,7 @@ def _read_all(files: list[Path], options: ImportOptions) -> tuple[list[pl.DataFr
         notes.append(f"symbols from file names: {', '.join(named[:3])}{more}")
     if unused:
         notes.append(f"columns not used: {', '.join(unused)}")
-    return frames, notes
+    return pl.concat(frames), notes
 
 
 def _with_defaults(
