@@ -21,7 +21,6 @@ import polars as pl
 
 from cluster.plan import Plan, Shard, build_plan, symbols_per_shard
 from cluster.rows import ReplicaJob
-from cluster.run import run_shards
 from cluster.session import ray_session
 from cluster.settings import ForecastSettings
 from cluster.staging import DateResult, FinishedShard
@@ -91,6 +90,8 @@ def run_forecast(
         resumed = plan.n_forecasts - sum(shard.n_forecasts for shard in todo)
         report("forecast", resumed, plan.n_forecasts)
         if todo:
+            from cluster.run import run_shards  # Ray reads its environment when imported
+
             run_shards(
                 history,
                 todo,

@@ -7,6 +7,8 @@ ends the run instead of repeating for ever.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import queue
 import threading
 import time
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _MAX_RESTARTS = 3
 _MAX_RETRIES = 2
 _POLL_SECONDS = 0.25
+_STOP_SECONDS = 15.0
 _REPLICAS_PER_READER = 4  # reading a shard takes milliseconds, forecasting it seconds
 
 
@@ -71,33 +74,60 @@ def run_shards(
 
     def drain() -> None:
         try:
-            for _ in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for _ in dataset.iter_internal_ref_bundles():
                 pass
         except BaseException as error:
             finished.put(error)
         else:
             finished.put(None)
 
-    threading.Thread(target=drain, name="forecast-pipeline", daemon=True).start()
+    pipeline = threading.Thread(target=drain, name="forecast-pipeline", daemon=True)
+    pipeline.start()
+    try:
+        error = _watch(finished, tally, timeout_s, report)
+    finally:
+        _stop(pipeline)
+    if error is not None:
+        raise _explained(error) from error
+    report(sum(shard.n_forecasts for shard in shards))
+
+
+def _watch(
+    finished: queue.SimpleQueue[BaseException | None],
+    tally: Any,
+    timeout_s: float,
+    report: Callable[[int], None],
+) -> BaseException | None:
+    """Report progress until the pipeline ends; how it ended."""
     done, last_change = 0, time.monotonic()
     while True:
-        try:
-            error = finished.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            now_done = ray.get(tally.read.remote())
-            if now_done != done:
-                done, last_change = now_done, time.monotonic()
-                report(done)
-            elif time.monotonic() - last_change > timeout_s:
-                raise ForecastRunError(
-                    f"no replica finished anything for {timeout_s:g} s (no_progress_timeout_s); "
-                    "what was finished is kept, and the same command resumes it"
-                ) from None
-            continue
-        if error is not None:
-            raise _explained(error) from error
-        report(sum(shard.n_forecasts for shard in shards))
-        return
+        with contextlib.suppress(queue.Empty):
+            return finished.get(timeout=_POLL_SECONDS)
+        now_done = ray.get(tally.read.remote())
+        if now_done != done:
+            done, last_change = now_done, time.monotonic()
+            report(done)
+        elif time.monotonic() - last_change > timeout_s:
+            raise ForecastRunError(
+                f"no replica finished anything for {timeout_s:g} s (no_progress_timeout_s); "
+                "what was finished is kept, and the same command resumes it"
+            )
+
+
+class _Stopped(BaseException):
+    """Ends a pipeline that nobody waits for any more."""
+
+
+def _stop(pipeline: threading.Thread) -> None:
+    """End the pipeline's thread, and with it the pipeline: Ray closes one whose consumer raises.
+
+    Leaving it alive would let it call Ray after a shutdown, which starts a second cluster.
+    """
+    if pipeline.is_alive() and pipeline.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(pipeline.ident), ctypes.py_object(_Stopped)
+        )
+    pipeline.join(timeout=_STOP_SECONDS)
 
 
 def _explained(error: BaseException) -> BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from market.errors import ConfigError
 READER_CPUS = 0.5
 """CPU of one read task; differs from a replica's, so that Ray does not fuse the two."""
 REPLICA_CPUS = 1.0
+_CONNECT_SECONDS = 5.0
 _OBJECT_STORE_BYTES = 10**9  # series pass through it, never windows or paths
 
 _ENVIRONMENT = {
@@ -75,14 +77,11 @@ def _start(ray: Any, address: str | None, local_cpus: int) -> None:
     with warnings.catch_warnings(), _mute_stderr():
         warnings.simplefilter("ignore")  # Ray's own deprecations: nothing a user could act on
         if address is not None:
+            _require_listener(address)
             try:
                 ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                first_line = str(error).strip().splitlines()[0] if str(error).strip() else error
-                raise ConfigError(
-                    f"--address {address}: no Ray cluster answers there ({first_line}); start one "
-                    "with 'ray start --head', or leave --address away to run locally"
-                ) from error
+                raise ConfigError(_unreachable(address, error)) from error
         else:
             # Inherited rather than a runtime_env, which would start every worker a second time.
             with _environment(_WORKER_ENVIRONMENT):
@@ -94,6 +93,25 @@ def _start(ray: Any, address: str | None, local_cpus: int) -> None:
                     object_store_memory=_OBJECT_STORE_BYTES,
                     **common,
                 )
+
+
+def _require_listener(address: str) -> None:
+    """Ray would wait minutes for a cluster that is not there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # "auto" and other names that Ray resolves
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(_unreachable(address, error)) from error
+
+
+def _unreachable(address: str, error: Exception) -> str:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return (
+        f"--address {address}: no Ray cluster answers there ({reason}); start one with "
+        "'ray start --head', or leave --address away to run locally"
+    )
 
 
 @contextmanager
