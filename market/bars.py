@@ -84,20 +84,22 @@ def check_bars(frame: pl.DataFrame) -> CheckedBars:
     missing = [name for name in ("symbol", "timestamp", *PRICES) if name not in frame.columns]
     if missing:
         raise SourceError(f"bars need the columns {', '.join(missing)}; found {frame.columns}")
-    rows = _complete(frame).with_columns(_first_broken_rule().alias("rule"))
-    passed = rows.filter(pl.col("rule").is_null())
-    first = passed.select(
-        pl.struct("symbol", "timestamp").is_first_distinct().alias("first")
+    rows = _complete(frame)
+    rules = rows.select(_first_broken_rule().alias("rule")).to_series()
+    broken = rows.filter(rules.is_not_null()).with_columns(rules.drop_nulls())
+    rows = rows.filter(rules.is_null()).sort("symbol", "timestamp", maintain_order=True)
+    repeats = rows.select(
+        pl.all_horizontal(
+            pl.col(name) == pl.col(name).shift() for name in ("symbol", "timestamp")
+        ).fill_null(False)
     ).to_series()
-    kept, repeated = passed.filter(first), passed.filter(~first)
+    kept = rows.filter(~repeats) if repeats.any() else rows
+    repeated = rows.filter(repeats)
     quarantine = pl.concat(
-        [
-            rows.filter(pl.col("rule").is_not_null()).with_columns(_detail()),
-            _describe_repeats(repeated, kept),
-        ]
+        [broken.with_columns(_detail()), _describe_repeats(repeated, kept)], how="diagonal"
     )
     return CheckedBars(
-        good=_fill(kept).sort("symbol", "timestamp"),
+        good=_fill(kept),
         quarantine=quarantine.sort("source", "row", maintain_order=True).select(
             pl.col(name).cast(dtype) for name, dtype in QUARANTINE_SCHEMA.items()
         ),
@@ -209,7 +211,9 @@ def _detail() -> pl.Expr:
 def _describe_repeats(repeated: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
     """Say whether each repeated bar equals the one that was kept."""
     joined = repeated.join(
-        kept.select("symbol", "timestamp", *FEATURES),
+        kept.select("symbol", "timestamp", *FEATURES).join(
+            repeated, on=["symbol", "timestamp"], how="semi"
+        ),
         on=["symbol", "timestamp"],
         how="left",
         suffix="_kept",
@@ -233,7 +237,7 @@ def _describe_repeats(repeated: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFram
         pl.lit(RULE_UNIQUE).alias("rule"),
         pl.when(differs == "").then(pl.lit("equal to the bar kept")).otherwise(differs)
         .alias("detail"),
-    ).select(*repeated.columns, "detail")  # fmt: skip
+    ).select(*repeated.columns, "rule", "detail")  # fmt: skip
 
 
 def _fill(kept: pl.DataFrame) -> pl.DataFrame:

@@ -14,6 +14,8 @@ from market.calendars import sessions_and_closes
 from market.errors import SourceError
 from market.spec import ALWAYS_OPEN, DAILY, Label, StoreSpec
 
+_SYMBOLS = 32
+"""How many symbols speak for all when the frequency is looked for."""
 _MINUTE = 60_000_000
 _DAY = 1440 * _MINUTE
 
@@ -43,10 +45,12 @@ def infer_freq(rows: pl.DataFrame) -> Step | None:
     Labels at one time of day are daily bars, whatever holidays lie between them; steps of a week
     and more raise SourceError, since such bars are not supported.
     """
-    labels = rows.select("symbol", "timestamp").drop_nulls().unique().sort("symbol", "timestamp")
-    steps = labels.select(
-        pl.col("timestamp").diff().over("symbol").drop_nulls().dt.total_microseconds()
+    some = rows["symbol"].unique(maintain_order=True).head(_SYMBOLS)
+    labels = (
+        rows.lazy().select("symbol", "timestamp").filter(pl.col("symbol").is_in(some.implode()))
     )
+    step = pl.col("timestamp").sort().diff().over("symbol").dt.total_microseconds()
+    steps = labels.drop_nulls().select(step.alias("step")).filter(pl.col("step") > 0).collect()
     if not steps.height:
         return None
     common = int(steps.to_series().mode().min())  # type: ignore[arg-type]
