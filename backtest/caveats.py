@@ -115,8 +115,8 @@ def _trading(prices: PriceTable, strategy: Book, last_row: int) -> list[str]:
         paid = strategy.orders.filter("settled").height
         found.append(
             f"Delisted names: {gone} in the bars, {paid} of them while the strategy held them; "
-            "those were paid out at last close times recovery on the next bar, without "
-            "cost, as if the delisting had been announced."
+            "those were carried at their last close until they had been silent for longer than "
+            "max_gap_sessions, then paid out at last close times recovery, without cost."
         )
     if strategy.untraded.height:
         found.append(

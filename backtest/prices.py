@@ -57,11 +57,11 @@ def price_table(
 ) -> PriceTable:
     """Lay the bars of `symbols` on the axis of all bars given.
 
-    A symbol whose last bar lies more than `max_gap_sessions` sessions before the last session of
-    *all* bars given counts as delisted: its holders get last close × `recovery` on the next bar
-    of the axis, as if the delisting had been announced on its last one. This is the one thing read
-    off later bars: bars cut short do not know of a delisting in their last `max_gap_sessions`
-    sessions, and a symbol that is merely suspended at their end looks delisted.
+    A symbol that stays silent to the end of *all* bars given, and for more than
+    `max_gap_sessions` sessions, counts as delisted: its holders get last close × `recovery` on the
+    first bar by which it has been silent that long. Bars cut short before then carry it at its
+    last close, so cutting them changes nothing earlier. A long suspension at their end looks like
+    a delisting; one that ends within them does not.
 
     Raises BacktestInputError for missing columns, unknown symbols, doubled bars and prices that
     are not positive numbers.
@@ -96,7 +96,8 @@ def price_table(
     np.maximum.at(last_row_N, columns, rows)
     session_number_T = np.unique(sessions_T, return_inverse=True)[1]
     delisted_N = session_number_T[-1] - session_number_T[last_row_N] > max_gap_sessions
-    settle_row_N = np.where(delisted_N, last_row_N + 1, -1)
+    silent_too_long_N = session_number_T[last_row_N] + max_gap_sessions + 1
+    settle_row_N = np.where(delisted_N, np.searchsorted(session_number_T, silent_too_long_N), -1)
     last_close_N = close_TN[last_row_N, np.arange(len(symbols))]
     settle_price_N = np.where(delisted_N, last_close_N * recovery, np.nan)
 

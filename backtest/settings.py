@@ -37,9 +37,9 @@ class BacktestSettings(BaseModel):
     end: date | None = None
     """Last session of the backtest; None: the last forecast date + horizon, or the last bar."""
     recovery: float = Field(1.0, ge=0, le=1)
-    """What a delisted share pays on the bar after its last, as a fraction of its last close."""
+    """What a delisted share pays, as a fraction of its last close."""
     max_gap_sessions: int = Field(5, ge=0)
-    """A symbol silent for more sessions than this at the end of the bars counts as delisted."""
+    """A symbol silent for more sessions than this, to the end of the bars, is delisted: paid out."""
     periods_per_year: float | None = Field(None, gt=0)
     """Bars per year for annualised figures; None: counted from the bars."""
     trials: int = Field(1, ge=1)

@@ -87,7 +87,9 @@ def test_cash_and_positions_add_up_to_the_equity_of_every_close(result: Backtest
         cash, shares = result.settings.cash, dict[str, float]()
         by_day = book.orders.partition_by("timestamp", as_dict=True)
         marks = dict[str, float]()
-        closes = pl.DataFrame(random_market(3).bars)
+        closes = random_market(3).bars
+        gone_since = closes["timestamp"].unique().sort()[60]
+        closes = closes.filter((pl.col("symbol") != "S05") | (pl.col("timestamp") < gone_since))
         names = {"S00": "<b>&AMP", "S01": "BRK.B"}
         for day in book.daily.iter_rows(named=True):
             for order in by_day.get((day["timestamp"],), book.orders.clear()).iter_rows(named=True):
@@ -156,24 +158,39 @@ def test_a_date_without_any_score_goes_to_cash(run: Run) -> None:
 
 
 @pytest.mark.parametrize("recovery", [1.0, 0.4, 0.0])
-def test_a_delisted_name_pays_its_recovery_on_the_next_bar(run: Run, recovery: float) -> None:
+def test_a_delisted_name_pays_its_recovery_once_silent_for_too_long(
+    run: Run, recovery: float
+) -> None:
     close = np.full((30, 2), 20.0)
     close[12:, 0] = np.nan
     market = Market(("A", "B"), weekdays(30), close, close)
     costs = {"commission_bps": 10.0, "min_fee": 5.0}
-    table = market.forecasts({8: [0.1, 0.0], 20: [0.0, 0.1]})
+    table = market.forecasts({8: [0.1, 0.0], 20: [0.0, 0.1]}, horizon=9)
     result = run(market, table, k=1, cash=1_000.0, recovery=recovery, **costs)
     settled = result.strategy.orders.filter("settled")
-    assert settled["timestamp"].dt.date().to_list() == [market.days[12]]
+    assert settled["timestamp"].dt.date().to_list() == [market.days[17]]
     assert settled["fee"].to_list() == [0.0]
     assert settled["price"][0] == pytest.approx(20 * recovery, abs=1e-9)
     invested = (1_000.0 - 5) / 20
-    at = result.strategy.daily.filter(pl.col("timestamp").dt.date() == market.days[12])
+    at = result.strategy.daily.filter(pl.col("timestamp").dt.date() == market.days[17])
     assert at["equity"][0] == pytest.approx(invested * 20 * recovery, abs=1e-6)
     assert at["invested"][0] == 0.0
     assert any(caveat.startswith("Delisted names: 1 in the bars, 1") for caveat in result.caveats)
     realised = result.scores.filter(symbol="A")["realised"][0]
     assert realised == pytest.approx(recovery - 1)
+
+
+def test_bars_cut_before_a_payout_know_nothing_of_it(run: Run) -> None:
+    """Removing bars after t, or reading on, changes nothing up to t around a delisting."""
+    close = np.full((30, 2), 20.0)
+    close[12:, 0] = np.nan
+    whole = Market(("A", "B"), weekdays(30), close, close)
+    cut = Market(("A", "B"), weekdays(17), close[:17], close[:17])
+    daily = [
+        run(market, market.forecasts({8: [0.1, 0.0]}), k=1, recovery=0.5).strategy.daily.head(9)
+        for market in (whole, cut)
+    ]
+    assert daily[0].equals(daily[1])
 
 
 def test_a_name_silent_for_a_few_sessions_is_carried_at_its_last_close(run: Run) -> None:
