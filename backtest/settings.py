@@ -39,7 +39,7 @@ class BacktestSettings(BaseModel):
     recovery: float = Field(1.0, ge=0, le=1)
     """What a delisted share pays, as a fraction of its last close."""
     max_gap_sessions: int = Field(5, ge=0)
-    """A symbol silent for more sessions than this, to the end of the bars, is delisted: paid out."""
+    """A symbol silent for more sessions than this, to the end of the bars, is paid out."""
     periods_per_year: float | None = Field(None, gt=0)
     """Bars per year for annualised figures; None: counted from the bars."""
     trials: int = Field(1, ge=1)
