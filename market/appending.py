@@ -146,7 +146,7 @@ def conflict_message(conflicts: pl.DataFrame, root: Path) -> str:
         for symbol, timestamp, stored, close in rows
     )
     return (
-        f"{conflicts.height} bars differ from those in {root} ({examples}). Nothing was written; "
+        f"{conflicts.height:,} bars differ from those in {root} ({examples}). Nothing was written; "
         "choose --on-conflict keep (stored bars stay) or --on-conflict replace (imported ones win)"
     )
 

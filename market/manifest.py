@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
@@ -30,6 +30,9 @@ BUCKETS = 64
 
 _POINTER = "CURRENT"
 _LOCK = "LOCK"
+_PARTIAL = ".candlecast-partial"
+"""Ending of files that are being written; one that stays belongs to an import that was killed."""
+_OWN_NAMES = {_POINTER, _POINTER + _PARTIAL, _LOCK, "manifests", "bars", "quarantine"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def write_table(root: Path, folder: str, frame: pl.DataFrame) -> str:
     """Write rows as a Parquet file named by its content; returns the path relative to root."""
     target = root / folder
     target.mkdir(parents=True, exist_ok=True)
-    temporary = target / f"{os.getpid()}.tmp"
+    temporary = target / f"new{_PARTIAL}"
     frame.write_parquet(temporary, compression="zstd", row_group_size=1 << 16)
     digest = blake2b(temporary.read_bytes(), digest_size=16).hexdigest()
     _move(temporary, target / f"{digest}.parquet")
@@ -141,10 +144,9 @@ def publish(root: Path, manifest: Manifest) -> str:
 def writer_lock(root: Path) -> Iterator[None]:
     """Hold the store for writing; released by the system when the process ends, however it ends.
 
-    Raises StoreError where somebody else holds it.
+    Raises StoreError where somebody else holds it, or where there can be no store.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / _LOCK).open("a") as handle:
+    with _open_lock(root) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -152,13 +154,30 @@ def writer_lock(root: Path) -> Iterator[None]:
                 f"{root}: another import is writing to this store; nothing was written, run the "
                 "command again when it has ended"
             ) from None
-        for leftover in root.rglob("*.tmp"):  # of an import that was killed
-            leftover.unlink()
+        for folder in ("bars/*", "quarantine", "manifests", "."):
+            for leftover in root.glob(f"{folder}/*{_PARTIAL}"):
+                leftover.unlink()
         yield
 
 
+def _open_lock(root: Path) -> IO[str]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        strangers = sorted({path.name for path in root.iterdir()} - _OWN_NAMES)
+        if strangers and current_version(root) is None:
+            raise StoreError(
+                f"{root} is no history store and holds other files ({strangers[0]}); name a new "
+                "folder with --store"
+            )
+        return (root / _LOCK).open("a")
+    except OSError as error:
+        raise StoreError(
+            f"{root}: cannot be written to ({error.strerror}); name another --store"
+        ) from None
+
+
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_name(path.name + _PARTIAL)
     temporary.write_bytes(content)
     _move(temporary, path)
 

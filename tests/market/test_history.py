@@ -185,11 +185,24 @@ import_frame(bars, {str(store)!r}, MarketHistory.open({str(store)!r}).spec)
         [sys.executable, "-c", script, str(longer)], check=False, capture_output=True
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    (store / "bars" / "123.tmp").write_bytes(b"half a file")
+    partial = store / "bars" / "07" / "new.candlecast-partial"
+    partial.parent.mkdir()
+    partial.write_bytes(b"half a file")
     assert MarketHistory.open(store).version == history.version
     assert contents(MarketHistory.open(store)).equals(before)
     assert import_frame(make_bars(n=40), store, daily_spec).new_bars == 30
-    assert not list(store.rglob("*.tmp"))
+    assert not partial.exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(
+    tmp_path: Path, daily_spec: StoreSpec, make_bars: MakeBars
+) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_text("dear")
+    for place in (tmp_path, letter, letter / "store"):
+        with pytest.raises(StoreError, match="--store"):
+            import_frame(make_bars(), place, daily_spec)
+    assert list(tmp_path.iterdir()) == [letter]
 
 
 def test_the_same_imports_make_the_same_version(
