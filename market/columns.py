@@ -21,12 +21,12 @@ _USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "symbol": ("symbol", "ticker", "code", "tscode", "instrument", "secid", "stock", "tic", "name"),
     "timestamp": (
         *("timestamp", "timestamps", "datetime", "opentime", "date", "tradedate", "day", "time"),
-        *("begin", "startdate", "unix"),
+        *("begin", "startdate", "unix", "index", "indexlevel0", ""),
     ),
     "open": ("open", "o", "openprice", "openingprice", "1open"),
     "high": ("high", "h", "highprice", "max", "2high"),
     "low": ("low", "l", "lowprice", "min", "3low"),
-    "close": ("close", "c", "closeprice", "closingprice", "last", "closelast", "4close"),
+    "close": ("close", "c", "closeprice", "closingprice", "last", "closelast", "4close", "price"),
     "volume": ("volume", "vol", "v", "qty", "basevolume", "5volume", "volumebtc", "shares"),
     "amount": (
         *("amount", "turnover", "quotevolume", "quoteassetvolume", "amt", "value"),
@@ -56,6 +56,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
 
 _EPOCH_SCALES = ((1e17, 1e-3), (1e14, 1.0), (1e11, 1e3), (0.0, 1e6))
 """From which magnitude on an epoch number times what is microseconds: ns, us, ms, s."""
+_THOUSANDS = r"^\D?\d{1,3}(,\d{3})+(\.\d*)?\D?$"
 _OFFSET = r"\s*(Z|[+-]\d{2}:?\d{2})$"
 
 
@@ -99,10 +100,11 @@ def find_columns(names: list[str], mapped: dict[str, str], source: str) -> Colum
     return Columns(of, tuple(name for name in names if name not in of.values()))
 
 
-def read_number(column: pl.Series, *, optional: bool) -> pl.Series:
+def read_number(column: pl.Series, source: str, *, optional: bool) -> pl.Series:
     """A column as float64: null where it is empty, NaN where it holds something else.
 
     optional: NaN in a numeric column means missing (volumes of sources that have none).
+    Raises SourceError for decimal commas, which would read as thousands.
     """
     if column.dtype == pl.String:
         plain = column.cast(pl.Float64, strict=False)
@@ -110,7 +112,15 @@ def read_number(column: pl.Series, *, optional: bool) -> pl.Series:
             return plain.fill_nan(None)  # "nan" is how some sources write nothing
         text = column.str.strip_chars()
         empty = text.str.to_lowercase().is_in(_MISSING_TEXT)
-        value = text.str.replace_all(r"[$€£,_\s]", "").cast(pl.Float64, strict=False)
+        comma = text.filter(text.str.contains(r"\d,\d") & ~text.str.contains(_THOUSANDS))
+        if len(comma):
+            raise SourceError(
+                f"{source}: column {column.name!r} holds {comma[0]!r}; write decimals with a point"
+            )
+        digits = text.str.replace_all(r"[$€£,_\s]", "")
+        for suffix, power in (("[kK]", "e3"), ("[mM]", "e6"), ("[bB]", "e9")):
+            digits = digits.str.replace(rf"^([\d.]+){suffix}$", f"${{1}}{power}")
+        value = digits.cast(pl.Float64, strict=False)
         value = value.fill_null(float("nan"))
         return value.set(empty.fill_null(True), None)
     value = column.cast(pl.Float64, strict=False)

@@ -127,7 +127,7 @@ def read_source(path: Path, options: ImportOptions) -> tuple[pl.DataFrame, list[
         name = options.symbol or symbol_from_name(path)
         symbol = pl.Series("symbol", [name]).new_from_index(0, raw.height)
     values = [
-        read_number(raw[columns.of[name]], optional=name not in PRICES).alias(name)
+        read_number(raw[columns.of[name]], source, optional=name not in PRICES).alias(name)
         if name in columns.of
         else pl.Series(name, [None], pl.Float64).new_from_index(0, raw.height)
         for name in FEATURES

@@ -34,6 +34,8 @@ def read(path: Path, **options: object) -> pl.DataFrame:
         ("<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<AMOUNT>",
          "2024.01.02,00:00,10,11,9,10.5,100,1000"),
         ("Date,Open,High,Low,Close,Vol,Amount", "2024-01-02 00:00:00-05:00,10,11,9,10.5,100,1000"),
+        (",open,high,low,close,volume,amount", "2024-01-02,10,11,9,10.5,100,1000"),
+        ("Date,Price,Open,High,Low,Vol.,Value", "2024-01-02,10.5,10,11,9,0.1K,1K"),
         ("Date,Open,High,Low,Close,Volume,Amount", "02-Jan-2024,10,11,9,10.5,100,1000"),
     ],
 )  # fmt: skip
@@ -120,6 +122,7 @@ def test_rows_with_bad_times_or_numbers_go_to_quarantine(tmp_path: Path) -> None
         ("a.csv", DAILY.replace("2024-01-0", "soon").encode(), "no readable time, for example 'so"),
         ("a.csv", DAILY.replace("2024-01-02", "03/04/2024").replace("2024-01-03", "04/05/2024")
          .encode(), "month/day or day/month"),
+        ("a.csv", DAILY.replace(",", ";").replace("10.5", "10,5").encode(), "decimals with"),
         ("a.csv", b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", "a.csv"),
         ("a.parquet", b"", "the file is empty"),
         ("a.parquet", DAILY.encode(), "not a Parquet file"),
