@@ -29,5 +29,5 @@ def shared_dir() -> Path:
     default = Path(__file__).resolve().parents[2] / "shared"
     folder = Path(os.environ.get("CANDLECAST_SHARED", default))
     if not (folder / "data").is_dir():
-        pytest.skip(f"no real market data at {folder}; set CANDLECAST_SHARED to a folder with data/")
+        pytest.skip(f"no real market data at {folder}; CANDLECAST_SHARED names a folder with data/")
     return folder

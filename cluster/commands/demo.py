@@ -105,10 +105,9 @@ def _simulated(out: Path, symbols: int, console: Console) -> MarketHistory:
     options = ImportOptions(venue="XNYS", freq="1d", label=Label.SESSION)
     import_files([str(source)], out / "store", options, on_conflict="replace")
     history = MarketHistory.open(out / "store")
-    spans = history.symbols()
+    sessions = history.sessions()
     console.print(
-        f"{source}: {bars.height:,} bars of {spans.height} symbols, "
-        f"{spans['first_session'].min()} … {spans['last_session'].max()}; "
+        f"{source}: {bars.height:,} bars of {symbols} symbols, {sessions[0]} … {sessions[-1]}; "
         f"store version {history.version}",
         highlight=False,
         soft_wrap=True,
