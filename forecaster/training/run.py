@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -273,14 +274,15 @@ def _prepare(
         windows=settings.windows,
     )
     for name, value in _counts(split).items():
-        report(f"{name}: {value['symbols']} symbols, {value['bars']} bars")
+        report(f"{name}: {value['symbols']} symbols, {value['bars']} bars in {value['runs']} runs")
     return split, plan
 
 
 def _counts(split: Split) -> dict[str, dict[str, int]]:
     pools = {"training": split.train, "simulated": split.simulated}
     return {
-        name: {"symbols": len({run.symbol for run in pool.runs}), "bars": len(pool.values_MF)}
+        name: {"runs": len(pool.runs), "bars": len(pool.values_MF)}
+        | {"symbols": len({run.symbol for run in pool.runs})}
         for name, pool in pools.items()
     }
 
@@ -349,14 +351,16 @@ def _publish(
     figures: Mapping[str, float],
     out: Path,
 ) -> None:
-    """Writes config.json, model.safetensors and the record of the run."""
-    model.save_pretrained(out, half=settings.run.storage == "float16")
+    """Writes config.json, model.safetensors and the record of the run, each in one move."""
     record = {
         "trained_through": settings.data.train_through.isoformat(),
         "settings": settings.model_dump(mode="json"),
         "data": _counts(split),
         "figures": dict(figures),
     }
-    unfinished = out / f"{RECORD}.tmp"
-    unfinished.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    os.replace(unfinished, out / RECORD)
+    with tempfile.TemporaryDirectory(dir=out) as unfinished:
+        folder = Path(unfinished)
+        model.save_pretrained(folder, half=settings.run.storage == "float16")
+        (folder / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+        for file in sorted(folder.iterdir()):
+            os.replace(file, out / file.name)
