@@ -242,6 +242,20 @@ def test_validation_leaves_dropout_and_mode_as_they_were(
     assert model.token_drop.p == 0.1
 
 
+def test_simulated_bars_alone_are_enough(tmp_path: Path) -> None:
+    settings = tokenizer_settings().model_dump(mode="json")
+    settings["data"] |= {"simulated": MARKET.model_dump(mode="json"), "simulated_share": 1.0}
+    told: list[str] = []
+    train_tokenizer(
+        TokenizerTraining.model_validate(settings),
+        training_series([], MARKET),
+        tmp_path,
+        report=told.append,
+    )
+    assert any(line.startswith("simulated: 4 symbols") for line in told)
+    assert (tmp_path / "model.safetensors").is_file()
+
+
 def test_no_bars_at_all_says_what_to_do() -> None:
     with pytest.raises(TrainingError, match="--store"):
         training_series([], None)
