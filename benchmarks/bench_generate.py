@@ -98,6 +98,10 @@ def main() -> None:
         ),
         args.repeats,
     )
+    small = KronosForecaster(tokenizer, predictor, max_context=2048, device="cpu", tile_series=1)
+    single = args.horizon / seconds(
+        lambda: small.sample_paths(one, n_paths=1, sampling=sampling, seed=0), args.repeats
+    )
     forecaster = KronosForecaster(tokenizer, predictor, max_context=2048, device="cpu")
     batch = windows(args.series, args.lookback, args.horizon)
     steps = args.series * args.paths * args.horizon
@@ -110,6 +114,7 @@ def main() -> None:
         f"{args.horizon}, {args.threads} threads, float32, torch {torch.__version__}"
     )
     print(f"reference {plain:10,.1f} path-steps/s (1 series, 1 path)")
+    print(f"engine    {single:10,.1f} path-steps/s, {single / plain:,.1f} x (1 series, 1 path)")
     print(f"engine    {fast:10,.1f} path-steps/s, {fast / plain:,.1f} x")
 
 

@@ -88,11 +88,13 @@ def generate(
     max_context: int,
     *,
     reference_rule: bool = False,
+    tile_series: int = TILE_SERIES,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sampled bars (B, S, H, F) in normalised units, and their s1 and s2 ids, each (B, S, H).
 
     Arguments as in `reference.generate`. Series and paths are padded to whole tiles, so a series'
-    result depends on nothing but its own row. Raises ForecastInputError where H > max_context.
+    result depends on nothing but its own row; a caller must keep to one `tile_series`. Raises
+    ForecastInputError where H > max_context.
     """
     b, s, horizon, _ = u_BSH2.shape
     if horizon > max_context:
@@ -103,7 +105,7 @@ def generate(
     u_BSH2 = u_BSH2.to(x_BLF)
     bars = x_BLF.new_empty(b, s, horizon, x_BLF.shape[-1])
     ids = torch.empty(2, b, s, horizon, dtype=torch.long, device=x_BLF.device)
-    for rows in _tiles(b, TILE_SERIES, x_BLF.device):
+    for rows in _tiles(b, tile_series, x_BLF.device):
         lookback = _Lookback(
             tokenizer, predictor, x_BLF[rows], stamp_BTC[rows], max_context, horizon
         )

@@ -20,7 +20,7 @@ import torch
 
 from forecaster.interface import CLOSE, FEATURES, SamplePaths, SamplingParams, WindowBatch
 from forecaster.kronos.checkpoint import content_hash
-from forecaster.kronos.engine import fixed_threads, generate
+from forecaster.kronos.engine import TILE_SERIES, fixed_threads, generate
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.sampling import uniforms
 from forecaster.kronos.tokenizer import KronosTokenizer
@@ -58,8 +58,13 @@ class KronosForecaster:
         device: str | None = None,
         threads: int | None = None,
         repair_bars: bool = True,
+        tile_series: int = TILE_SERIES,
     ) -> None:
-        """threads: CPU threads of torch while sampling; None keeps the caller's setting."""
+        """threads: CPU threads of torch while sampling; None keeps the caller's setting.
+
+        tile_series: series computed together, the last tile padded: 16 for universes, 1 where
+        calls bring few series. Bits are promised between calls of one tile.
+        """
         if (tokenizer.s1_bits, tokenizer.s2_bits) != (predictor.s1_bits, predictor.s2_bits):
             raise CheckpointError(
                 f"the tokenizer has {tokenizer.s1_bits}+{tokenizer.s2_bits} bits, the predictor "
@@ -77,6 +82,7 @@ class KronosForecaster:
         self.clip = clip
         self.threads = threads
         self.repair_bars = repair_bars
+        self.tile_series = tile_series
         self._max_context = max_context
 
     @property
@@ -142,6 +148,7 @@ class KronosForecaster:
                 sampling,
                 self._max_context,
                 reference_rule=reference_rule,
+                tile_series=self.tile_series,
             )
         z = bars.cpu().numpy().astype(np.float64)
         loc, scale = loc / factor_BF, scale / factor_BF
@@ -180,7 +187,7 @@ class KronosPredictor:
         clip: float = CLIP,
     ) -> None:
         self.forecaster = KronosForecaster(
-            tokenizer, model, max_context=max_context, clip=clip, device=device
+            tokenizer, model, max_context=max_context, clip=clip, device=device, tile_series=1
         )
         self.model, self.tokenizer = self.forecaster.predictor, self.forecaster.tokenizer
         self.device, self.max_context, self.clip = self.forecaster.device, max_context, clip
@@ -287,6 +294,7 @@ class KronosPredictor:
             clip=self.clip,
             device=self.device,
             repair_bars=repair_bars,
+            tile_series=1,
         )
         return forecaster.sample_paths(
             windows, n_paths=sample_count, sampling=SamplingParams(T, top_k, top_p), seed=seed
