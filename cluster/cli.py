@@ -10,7 +10,7 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,7 +19,7 @@ from market.errors import CandlecastError
 EXIT_BAD_INPUT = 2
 
 COMMANDS = ("data", "train", "forecast", "backtest", "demo")
-"""Modules of cluster.commands, in the order `--help` lists them."""
+"""Modules of cluster.commands."""
 
 app = typer.Typer(
     name="candlecast",
@@ -57,8 +57,15 @@ def main() -> None:
     try:
         app()
     except CandlecastError as error:
-        message = " ".join(str(error).split())
-        colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        prefix = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
-        print(f"{prefix} {message}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
+
+
+def _fail(message: str) -> NoReturn:
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    prefix = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
+    print(prefix, " ".join(message.split()), file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)

@@ -19,7 +19,7 @@ from importlib.metadata import version
 
 import polars as pl
 
-from cluster.plan import Plan, Shard, build_plan, symbols_per_shard
+from cluster.plan import Plan, Shard, build_plan
 from cluster.rows import ReplicaJob
 from cluster.session import ray_session
 from cluster.settings import ForecastSettings
@@ -85,7 +85,7 @@ def run_forecast(
     wanted = len(plan.members)
     with ray_session(settings.replicas, wanted, settings.address) as replicas:
         clock.lap("start")
-        shards = plan.shards(symbols_per_shard(settings.shard_size, wanted, replicas))
+        shards = plan.shards(plan.symbols_per_shard(settings.shard_size, replicas))
         todo = [s for s in shards if FinishedShard.read(job.staging, s.key) is None]
         resumed = plan.n_forecasts - sum(shard.n_forecasts for shard in todo)
         report("forecast", resumed, plan.n_forecasts)
@@ -196,6 +196,7 @@ def _new_record(
 ) -> RunRecord:
     through = loaded.trained_through
     spec = history.spec
+    eligible = plan.eligible()
     return RunRecord(
         run_id=plan.run_id,
         model_id=loaded.forecaster.model_id,
@@ -216,7 +217,7 @@ def _new_record(
             DateRecord(
                 as_of=as_of.close_utc,
                 as_of_date=as_of.session,
-                eligible=plan.eligible_at(as_of),
+                eligible=eligible[as_of],
                 in_sample=through is not None and as_of.session <= through,
             )
             for as_of in plan.as_ofs

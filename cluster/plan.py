@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from market.history import MarketHistory
 
 SYMBOLS_PER_SHARD = 64
-_MIN_SYMBOLS_PER_SHARD = 4
 _SHARDS_PER_REPLICA = 8
 _SYMBOLS_PER_READ = 256
 _MIN_LOOKBACK = 2
@@ -75,12 +75,24 @@ class Plan:
     """Per symbol, the first session its windows need."""
     skipped: tuple[SymbolNote, ...]
 
-    def eligible_at(self, as_of: AsOf) -> int:
-        return sum(as_of in member.as_ofs for member in self.members)
+    def eligible(self) -> Counter[AsOf]:
+        """How many symbols can be forecast from each moment."""
+        return Counter(as_of for member in self.members for as_of in member.as_ofs)
 
     @property
     def n_forecasts(self) -> int:
         return sum(len(member.as_ofs) for member in self.members)
+
+    def symbols_per_shard(self, wanted: int | Literal["auto"], replicas: int) -> int:
+        """As told, or: whole tiles for the model, and several shards for every replica."""
+        if wanted != "auto":
+            return wanted
+        from forecaster.kronos.engine import TILE_SERIES
+
+        symbols_per_tile = math.ceil(TILE_SERIES * len(self.members) / self.n_forecasts)
+        even = math.ceil(len(self.members) / (replicas * _SHARDS_PER_REPLICA))
+        tiles = math.ceil(even / symbols_per_tile)
+        return min(SYMBOLS_PER_SHARD, tiles * symbols_per_tile)
 
     def shards(self, symbols_per_shard: int) -> list[Shard]:
         return [
@@ -96,14 +108,6 @@ class Plan:
             start=min(self.first_sessions[m.symbol] for m in members),
             as_of=max((a for m in members for a in m.as_ofs), key=lambda a: a.close_utc),
         )
-
-
-def symbols_per_shard(wanted: int | str, n_symbols: int, replicas: int) -> int:
-    """Large enough to fill tiles, small enough that every replica gets several shards."""
-    if wanted != "auto":
-        return int(wanted)
-    even = -(-n_symbols // (replicas * _SHARDS_PER_REPLICA))
-    return min(SYMBOLS_PER_SHARD, max(_MIN_SYMBOLS_PER_SHARD, even))
 
 
 def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSettings) -> Plan:

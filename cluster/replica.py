@@ -31,19 +31,18 @@ class Replica:
     """Holds tokenizer and predictor of one run; called with one shard's block at a time."""
 
     def __init__(self, job: ReplicaJob, tally: Any) -> None:
-        from forecaster import load_forecaster
-
-        loaded = load_forecaster(job.model, job.tokenizer, threads=1, repair_bars=job.repair)
-        if loaded.forecaster.model_id != job.model_id:
-            raise CheckpointError(
-                f"{job.model}: this worker loaded other weights ({loaded.forecaster.model_id}) "
-                f"than the driver ({job.model_id}); make the same files visible on every node"
-            )
-        self._forecaster = loaded.forecaster
         self._job = job
         self._tally = tally
+        self._broken: Exception | None = None
+        try:
+            self._forecaster = _load(job)
+        except Exception as error:
+            # Raised by the first call: an error in here would be retried, and printed by Ray.
+            self._broken = error
 
     def __call__(self, block: pa.Table) -> pa.Table:
+        if self._broken is not None:
+            raise self._broken
         key = str(block["shard"][0])
         files = ShardFiles(self._job.staging, key)
         results: dict[datetime, DateResult] = {}
@@ -62,6 +61,19 @@ class Replica:
                 "failed": [len(result.failed) for result in results.values()],
             }
         )
+
+
+def _load(job: ReplicaJob) -> Forecaster:
+    """The run's forecaster, on one thread. Raises CheckpointError where the weights differ."""
+    from forecaster import load_forecaster
+
+    loaded = load_forecaster(job.model, job.tokenizer, threads=1, repair_bars=job.repair)
+    if loaded.forecaster.model_id != job.model_id:
+        raise CheckpointError(
+            f"{job.model}: this worker loaded other weights ({loaded.forecaster.model_id}) "
+            f"than the driver ({job.model_id}); make the same files visible on every node"
+        )
+    return loaded.forecaster
 
 
 def forecast_symbols(

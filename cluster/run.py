@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import queue
+import re
 import threading
 import time
 import warnings
@@ -38,6 +39,10 @@ _STOP_SECONDS = 15.0
 _REPLICAS_PER_READER = 4  # reading a shard takes milliseconds, forecasting it seconds
 
 
+_RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.+)$", re.MULTILINE)
+"""The unindented line that ends a traceback; the first one is the root of a chain."""
+
+
 class ForecastRunError(CandlecastError):
     """The cluster could not finish the work; running the same command again resumes it."""
 
@@ -54,7 +59,7 @@ def run_shards(
     """Forecast every shard into staging; returns when all have a manifest.
 
     report is called with the number of forecasts done. Raises ForecastRunError where replicas
-    keep dying or nothing finishes for timeout_s, and a replica's own CandlecastError as it is.
+    keep dying, one raises an error, or nothing finishes for timeout_s.
     """
     tally: Any = ray.remote(num_cpus=0)(Tally).remote()
     with warnings.catch_warnings():
@@ -85,8 +90,9 @@ def run_shards(
     pipeline.start()
     try:
         error = _watch(finished, tally, timeout_s, report)
-    finally:
+    except BaseException:
         _stop(pipeline)
+        raise
     if error is not None:
         raise _explained(error) from error
     report(sum(shard.n_forecasts for shard in shards))
@@ -130,15 +136,11 @@ def _stop(pipeline: threading.Thread) -> None:
     pipeline.join(timeout=_STOP_SECONDS)
 
 
-def _explained(error: BaseException) -> BaseException:
-    """The project's own error that lies behind Ray's, or one that says what to do."""
-    cause: Any = error
-    while cause is not None:
-        if isinstance(cause, CandlecastError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+def _explained(error: BaseException) -> ForecastRunError:
+    """One line about what went wrong in a worker, from the traceback that Ray sends as text."""
+    found = _RAISED.search(str(error))
+    cause = f"{found[1]}: {found[2]}" if found else type(error).__name__
     return ForecastRunError(
-        f"the replicas could not finish ({type(error).__name__}: {lines[-1].strip()}); what was "
-        "finished is kept, and the same command resumes it"
+        f"the replicas could not finish ({cause}); what was finished is kept, and the same command "
+        "resumes it"
     )

@@ -148,7 +148,9 @@ def _quiet(ray: Any) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = True
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        if handler.get_name() == "console":  # its file keeps everything; errors reach us raised
+            handler.setLevel(logging.CRITICAL + 1)
 
 
 def _fitting(ray: Any, replicas: int | Literal["auto"], most: int) -> int:

@@ -115,7 +115,12 @@ def forecast(
     }
     settings = load_settings(config, ForecastSettings, flags)
     console = Console()
-    show_summary(console, settings, run_with_progress(console, settings))
+    try:
+        report = run_with_progress(console, settings)
+    except KeyboardInterrupt:
+        console.print("interrupted; what was finished is kept, and the same command resumes it")
+        raise
+    show_summary(console, settings, report)
 
 
 def run_with_progress(console: Console, settings: ForecastSettings) -> ForecastReport:

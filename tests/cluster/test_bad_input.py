@@ -52,6 +52,18 @@ def test_a_bad_flag(
     assert not (tmp_path / "t").exists()
 
 
+def test_an_output_that_is_a_file_is_named(
+    store: Path, dates: list[str], tmp_path: Path, candlecast: Callable[..., Outcome]
+) -> None:
+    (tmp_path / "t").write_text("mine")
+    outcome = candlecast(
+        "forecast", "--store", store, "--as-of", dates[0], "--model", "random-walk",
+        "--lookback", 48, "--out", tmp_path / "t",
+    )  # fmt: skip
+    assert_one_line(outcome, f"{tmp_path / 't'}")
+    assert (tmp_path / "t").read_text() == "mine"
+
+
 def test_a_missing_setting_is_named(candlecast: Callable[..., Outcome]) -> None:
     assert_one_line(candlecast("forecast"), "--store is missing")
 

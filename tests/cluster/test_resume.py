@@ -15,14 +15,16 @@ from cluster.forecast_job import run_forecast
 from cluster.run import ForecastRunError
 from cluster.session import ray_session
 from cluster.settings import ForecastSettings
-from market.errors import ConfigError
+from market.errors import ConfigError, ForecastInputError
 from market.forecasts import ForecastTable
+from tests.cluster.conftest import make_store
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 DIES_BEFORE_ITS_SECOND_DATE_SHOWS = """
 import os
 from market.forecasts import ForecastTable
+from tests.cluster.conftest import make_store
 
 whole = ForecastTable._commit
 dates = []
@@ -92,3 +94,30 @@ def test_too_many_replicas_for_the_cluster_are_refused() -> None:
         ray_session(5, most=10),
     ):
         pass
+
+
+def test_an_error_in_a_replica_is_told_in_one_line(settings: ForecastSettings) -> None:
+    settings.out.mkdir()
+    (settings.out / "staging").write_text("in the way")
+    with pytest.raises(ForecastRunError, match=r"NotADirectoryError: .*staging.*resumes it$"):
+        run_forecast(settings.model_copy(update={"model": "random-walk"}))
+
+
+def test_a_symbol_that_cannot_be_forecast_does_not_stop_the_others(
+    settings: ForecastSettings, bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    prices = ("open", "high", "low", "close")
+    huge = bars.filter(pl.col("symbol") == "SIM001").with_columns(
+        pl.lit("HUGE").alias("symbol"), pl.col(*prices) * 1e38
+    )
+    make_store(tmp_path / "store", pl.concat([bars, huge]))
+    with_huge = settings.model_copy(update={"store": tmp_path / "store", "model": "random-walk"})
+    record = run_forecast(with_huge).record
+    assert {name for note in record.failed for name in note.symbols} == {"HUGE"}
+    assert [each.forecast for each in record.dates] == [8, 8, 8]
+    assert "HUGE" not in set(rows(with_huge)["symbol"])
+
+    alone = with_huge.model_copy(update={"universe": "HUGE", "out": tmp_path / "alone"})
+    with pytest.raises(ForecastInputError, match="all 3 forecasts failed, nothing was committed"):
+        run_forecast(alone)
+    assert not (tmp_path / "alone" / "steps").exists()
