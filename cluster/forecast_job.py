@@ -72,52 +72,70 @@ def run_forecast(
     table = ForecastTable(settings.out)
     loaded = load_forecaster(settings.model, settings.tokenizer, repair_bars=settings.repair)
     plan = build_plan(history, loaded, settings)
-    model_id = loaded.forecaster.model_id
     clock.lap("plan")
 
-    earlier = table.run(plan.run_id)
-    if earlier is not None and _is_complete(table, earlier):
-        return ForecastReport(earlier, already_done=True, resumed=0, seconds=clock.laps)
-    record = _new_record(plan, loaded, settings, history, earlier)
+    if done := _completed(table, plan.run_id):
+        return ForecastReport(done, already_done=True, resumed=0, seconds=clock.laps)
+    record = _new_record(plan, loaded, settings, history, table.run(plan.run_id))
     table.write_run(record)
 
     job = _replica_job(plan, loaded, settings, history, table)
-    wanted = len(plan.members)
-    with ray_session(settings.replicas, wanted, settings.address) as replicas:
-        clock.lap("start")
-        shards = plan.shards(plan.symbols_per_shard(settings.shard_size, replicas))
-        todo = [s for s in shards if FinishedShard.read(job.staging, s.key) is None]
-        resumed = plan.n_forecasts - sum(shard.n_forecasts for shard in todo)
-        report("forecast", resumed, plan.n_forecasts)
-        if todo:
-            from cluster.run import run_shards  # Ray reads its environment when imported
-
-            run_shards(
-                history,
-                todo,
-                job,
-                replicas=min(replicas, len(todo)),
-                timeout_s=settings.no_progress_timeout_s,
-                report=lambda done: report("forecast", resumed + done, plan.n_forecasts),
-            )
-    clock.lap("forecast")
-
-    report("commit", 0, len(plan.as_ofs))
-    finished = _finished(job, shards)
-    replaced = _commit(table, plan, model_id, finished, report)
-    clock.lap("commit")
+    try:
+        with ray_session(settings.replicas, len(plan.members), settings.address) as replicas:
+            clock.lap("start")
+            shards = plan.shards(plan.symbols_per_shard(settings.shard_size, replicas))
+            resumed = _stream(history, plan, shards, job, replicas, settings, report)
+        clock.lap("forecast")
+        report("commit", 0, len(plan.as_ofs))
+        finished = _finished(job, shards)
+        replaced = _commit(table, plan, job.model_id, finished, report)
+        clock.lap("commit")
+    except (CandlecastError, OSError):
+        # Another driver of the same run may have committed it and cleared the staging.
+        if done := _completed(table, plan.run_id):
+            return ForecastReport(done, already_done=True, resumed=0, seconds=clock.laps)
+        raise
     record = _final_record(record, finished, replaced, clock.laps["forecast"])
     table.write_run(record)
     table.clear_staging(plan.run_id)
     return ForecastReport(record, already_done=False, resumed=resumed, seconds=clock.laps)
 
 
-def _is_complete(table: ForecastTable, record: RunRecord) -> bool:
-    """Whether every date of a finished run still shows this run's rows."""
-    if record.status != "finished":
-        return False
+def _stream(
+    history: MarketHistory,
+    plan: Plan,
+    shards: Sequence[Shard],
+    job: ReplicaJob,
+    replicas: int,
+    settings: ForecastSettings,
+    report: Report,
+) -> int:
+    """Forecast the shards that have no manifest yet; how many forecasts the others hold."""
+    from cluster.run import run_shards  # Ray reads its environment when it is imported
+
+    todo = [shard for shard in shards if FinishedShard.read(job.staging, shard.key) is None]
+    resumed = plan.n_forecasts - sum(shard.n_forecasts for shard in todo)
+    report("forecast", resumed, plan.n_forecasts)
+    if todo:
+        run_shards(
+            history,
+            todo,
+            job,
+            replicas=min(replicas, len(todo)),
+            timeout_s=settings.no_progress_timeout_s,
+            report=lambda done: report("forecast", resumed + done, plan.n_forecasts),
+        )
+    return resumed
+
+
+def _completed(table: ForecastTable, run_id: str) -> RunRecord | None:
+    """The record of a run that finished and whose rows every date still shows, or None."""
+    record = table.run(run_id)
+    if record is None or record.status != "finished":
+        return None
     expected = {each.as_of_date for each in record.dates if each.forecast}
-    return expected <= table.committed_dates(record.run_id, record.model_id)
+    shown = table.committed_dates(record.run_id, record.model_id)
+    return record if expected <= shown else None
 
 
 def _replica_job(

@@ -101,6 +101,7 @@ def settings(store: Path, dates: list[str], model: str, tmp_path: Path) -> Forec
         lookback=LOOKBACK,
         horizon=5,
         paths=4,
+        replicas=1,
     )
 
 
