@@ -62,15 +62,15 @@ class LayerCache:
         far = q_BhXd @ self.k_prefix.transpose(-1, -2)
         peak = far.amax(-1) if far.shape[-1] else far.new_full((b, h, s * t), -torch.inf)
         if self.k_suffix is None or self.v_suffix is None or self.length == 0:
-            weight = (far - peak[..., None]).exp()
+            weight = far.sub_(peak[..., None]).exp_()
             return by_path((weight @ self.v_prefix) / weight.sum(-1, keepdim=True))
         near = q @ self.k_suffix[..., : self.length, :].transpose(-1, -2)
         if causal and t > 1:
             future = torch.ones(t, self.length, dtype=torch.bool, device=q.device)
             near = near.masked_fill(future.triu(self.length - t + 1), -torch.inf)
         peak_BShT = torch.maximum(by_path(peak), near.amax(-1))
-        far = (far - peak_BShT.transpose(1, 2).reshape(b, h, s * t, 1)).exp()
-        near = (near - peak_BShT[..., None]).exp()
+        far = far.sub_(peak_BShT.transpose(1, 2).reshape(b, h, s * t, 1)).exp_()
+        near = near.sub_(peak_BShT[..., None]).exp_()
         weighted = by_path(far @ self.v_prefix) + near @ self.v_suffix[..., : self.length, :]
         total = by_path(far.sum(-1)) + near.sum(-1)
         merged: Tensor = weighted / total[..., None]
