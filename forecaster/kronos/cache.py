@@ -22,17 +22,22 @@ class LayerCache:
     The suffix is preallocated for the whole horizon; `length` says how much of it is filled.
     """
 
-    def __init__(self, k_BhLd: Tensor, v_BhLd: Tensor) -> None:
-        self.k_prefix, self.v_prefix = k_BhLd, v_BhLd
+    def __init__(self, k_BhdL: Tensor, v_BhLd: Tensor) -> None:
+        self.k_prefix, self.v_prefix = k_BhdL, v_BhLd
         self.k_suffix: Tensor | None = None
         self.v_suffix: Tensor | None = None
         self.length = 0
 
+    @classmethod
+    def of(cls, k_BhLd: Tensor, v_BhLd: Tensor) -> LayerCache:
+        """A prefix laid out once as every step's products read it."""
+        return cls(k_BhLd.transpose(-1, -2).contiguous(), v_BhLd.contiguous())
+
     def for_paths(self, paths: int, horizon: int) -> LayerCache:
         """An empty suffix for `paths` paths on the same prefix, which is not copied."""
         cache = LayerCache(self.k_prefix, self.v_prefix)
-        b, h, _, d = self.k_prefix.shape
-        cache.k_suffix = self.k_prefix.new_empty(b, paths, h, horizon, d)
+        b, h, _, d = self.v_prefix.shape
+        cache.k_suffix = self.v_prefix.new_empty(b, paths, h, horizon, d)
         cache.v_suffix = self.v_prefix.new_empty(b, paths, h, horizon, d)
         return cache
 
@@ -59,7 +64,7 @@ class LayerCache:
 
         q = q_BShTd * d**-0.5
         q_BhXd = q.transpose(1, 2).reshape(b, h, s * t, d)
-        far = q_BhXd @ self.k_prefix.transpose(-1, -2)
+        far = q_BhXd @ self.k_prefix
         peak = far.amax(-1) if far.shape[-1] else far.new_full((b, h, s * t), -torch.inf)
         if self.k_suffix is None or self.v_suffix is None or self.length == 0:
             weight = far.sub_(peak[..., None]).exp_()
@@ -84,7 +89,7 @@ def prefill(blocks: nn.ModuleList, x_BLD: Tensor) -> tuple[Tensor, list[LayerCac
         attention = block.self_attn
         table = attention.rotary.table(0, x_BLD.shape[1])
         q, k, v = attention.project(block.norm1(x_BLD), table)
-        caches.append(LayerCache(k, v))
+        caches.append(LayerCache.of(k, v))
         x_BLD = x_BLD + attention.merge(attention.attend(q, k, v, True, None))
         x_BLD = x_BLD + block.ffn(block.norm2(x_BLD))
     return x_BLD, caches
@@ -94,7 +99,7 @@ def extend(blocks: nn.ModuleList, caches: list[LayerCache], x_BSTD: Tensor) -> T
     """Runs the blocks over T further positions of every path, and appends to the caches."""
     for block, cache in zip(_blocks(blocks), caches, strict=True):
         attention = block.self_attn
-        start = cache.k_prefix.shape[-2] + cache.length
+        start = cache.v_prefix.shape[-2] + cache.length
         table = attention.rotary.table(start, x_BSTD.shape[-2])
         q, k, v = attention.project(block.norm1(x_BSTD), table)
         cache.append(k, v)

@@ -40,7 +40,7 @@ class Paths:
         x, self.prefix = prefill(predictor.transformer, predictor.embed(s1_BL, s2_BL, stamp_BLC))
         context = predictor.norm(x)
         cross = predictor.dep_layer.cross_attn
-        self.dependency = LayerCache(
+        self.dependency = LayerCache.of(
             cross.heads(cross.k_proj(context)), cross.heads(cross.v_proj(context))
         )
         self.last_context = context[:, -1]

@@ -91,12 +91,24 @@ def filtered_probs(
         logits = logits.masked_fill(logits < kth, -torch.inf)
     probs = logits.softmax(-1)
     if sampling.top_p < 1.0 and not (reference_rule and sampling.top_k > 0):
-        ordered, index = probs.sort(dim=-1, descending=True, stable=True)
-        before = ordered.cumsum(-1) - ordered
-        cut = torch.zeros_like(probs, dtype=torch.bool).scatter(-1, index, before > sampling.top_p)
-        probs = probs.masked_fill(cut, 0.0)
+        probs = torch.where(_nucleus(probs, sampling.top_p), probs, 0.0)
         probs = probs / probs.sum(-1, keepdim=True)
     return probs
+
+
+def _nucleus(probs: Tensor, top_p: float) -> Tensor:
+    """Which tokens the nucleus holds; of equal probabilities, lower ids come first."""
+    if probs.device.type == "cpu":
+        # NumPy sorts rows some ten times faster than torch does.
+        ordered = torch.from_numpy(np.sort(probs.detach().numpy(), axis=-1)).flip(-1)
+    else:
+        ordered = probs.sort(dim=-1, descending=True).values
+    before = ordered.cumsum(-1) - ordered
+    size = (before <= top_p).sum(-1, keepdim=True)
+    least = ordered.gather(-1, size - 1)
+    above, equal = probs > least, probs == least
+    room = size - above.sum(-1, keepdim=True)
+    return above | (equal & (equal.cumsum(-1) <= room))
 
 
 def draw(probs: Tensor, u: Tensor) -> Tensor:
