@@ -44,8 +44,8 @@ class ForecastSettings(BaseModel):
     """Divides the logits."""
     top_k: int = Field(default=0, ge=0)
     """Keep the k likeliest tokens; 0 keeps all."""
-    top_p: float = Field(default=0.9, gt=0, le=1)
-    """Keep the likeliest tokens up to this probability."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Keep the likeliest tokens up to this probability; below 1 the intervals become too narrow."""
     seed: int = Field(default=0, ge=0)
     """Keys the noise together with symbol and as_of."""
     repair: bool = True

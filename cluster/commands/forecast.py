@@ -64,7 +64,8 @@ def forecast(
         int | None, typer.Option(help="Keep the k likeliest; 0 (default) keeps all.")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Keep the likeliest up to this probability (default 0.9).")
+        float | None,
+        typer.Option(help="Keep the likeliest up to this probability (default 1: all)."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Keys all sampling noise (default 0).")] = None,
     repair: Annotated[
