@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--lookback", type=int, default=400)
     parser.add_argument("--horizon", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     tokenizer, predictor = networks(args.model)

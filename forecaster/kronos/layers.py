@@ -28,9 +28,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return normed.type_as(x) * self.weight
+        return F.rms_norm(x.float(), self.weight.shape, eps=self.eps).type_as(x) * self.weight
 
 
 class FeedForward(nn.Module):
@@ -201,9 +199,18 @@ class DependencyLayer(nn.Module):
         self.cross_attn = CrossAttention(d_model, DEPENDENCY_HEADS)
         self.norm = RMSNorm(d_model)
 
-    def forward(self, context: Tensor, sibling: Tensor, padding_mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        context: Tensor,
+        sibling: Tensor,
+        padding_mask: Tensor | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
         """context (B, T, D) and the embedding of s1, (B, T, D) or (B, 1, D)."""
-        out: Tensor = self.norm(context + self.cross_attn(sibling, context, padding_mask))
+        seen = self.cross_attn(sibling, context, padding_mask)
+        if last_only:
+            context, seen = context[:, -1:], seen[:, -1:]
+        out: Tensor = self.norm(context + seen)
         return out
 
 

@@ -81,6 +81,20 @@ class Kronos(Pretrained):
             x = x + self.time_emb(stamp)
         return x
 
+    def context(
+        self,
+        s1_ids: Tensor,
+        s2_ids: Tensor,
+        stamp: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """What the network knows at every position, (B, T, D); both heads read it."""
+        x = self.token_drop(self.embed(s1_ids, s2_ids, stamp))
+        for block in self.transformer:
+            x = block(x, padding_mask)
+        out: Tensor = self.norm(x)
+        return out
+
     def decode_s1(
         self,
         s1_ids: Tensor,
@@ -89,18 +103,24 @@ class Kronos(Pretrained):
         padding_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """s1 logits (B, T, V) and the context (B, T, D) that `decode_s2` continues from."""
-        x = self.token_drop(self.embed(s1_ids, s2_ids, stamp))
-        for block in self.transformer:
-            x = block(x, padding_mask)
-        x = self.norm(x)
-        return self.head(x), x
+        context = self.context(s1_ids, s2_ids, stamp, padding_mask)
+        return self.head(context), context
 
     def decode_s2(
-        self, context: Tensor, s1_ids: Tensor, padding_mask: Tensor | None = None
+        self,
+        context: Tensor,
+        s1_ids: Tensor,
+        padding_mask: Tensor | None = None,
+        *,
+        last_only: bool = False,
     ) -> Tensor:
-        """s2 logits given s1, (B, T, V): s1_ids is (B, T), or (B, 1) when decoding a step."""
-        x2 = self.dep_layer(context, self.embedding.emb_s1(s1_ids), padding_mask)
-        return self.head.cond_forward(x2)
+        """s2 logits given s1, (B, T, V): s1_ids is (B, T), or (B, 1) when decoding a step.
+
+        last_only: logits of the last position alone, (B, 1, V); the others answer nothing when
+        decoding a step.
+        """
+        sibling = self.embedding.emb_s1(s1_ids)
+        return self.head.cond_forward(self.dep_layer(context, sibling, padding_mask, last_only))
 
     def forward(
         self,

@@ -43,10 +43,11 @@ def generate(
     for step in range(horizon):
         end = s1.shape[1]
         start = max(0, end - max_context)
-        s1_logits, context = predictor.decode_s1(s1[:, start:], s2[:, start:], stamp[:, start:end])
-        probs = filtered_probs(s1_logits[:, -1], sampling, reference_rule=reference_rule)
+        context = predictor.context(s1[:, start:], s2[:, start:], stamp[:, start:end])
+        s1_logits = predictor.head(context[:, -1])
+        probs = filtered_probs(s1_logits, sampling, reference_rule=reference_rule)
         next_s1 = draw(probs, u[:, step, 0])[:, None]
-        s2_logits = predictor.decode_s2(context, next_s1)
+        s2_logits = predictor.decode_s2(context, next_s1, last_only=True)
         probs = filtered_probs(s2_logits[:, -1], sampling, reference_rule=reference_rule)
         next_s2 = draw(probs, u[:, step, 1])[:, None]
         s1, s2 = torch.cat((s1, next_s1), 1), torch.cat((s2, next_s2), 1)
