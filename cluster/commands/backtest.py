@@ -155,7 +155,7 @@ def show(result: BacktestResult, console: Console) -> None:
         )
     if result.strategy.untraded.height:
         console.print(
-            f"{result.strategy.untraded.height} changes could not trade; see the tear sheet",
+            f"changes that could not trade: {result.strategy.untraded.height}; see the tear sheet",
             highlight=False,
         )
 

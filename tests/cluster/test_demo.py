@@ -1,0 +1,40 @@
+"""The demo, run as a newcomer runs it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from market.flags import Flag
+from market.forecasts import ForecastTable
+
+
+def run_demo(out: Path) -> str:
+    command = [Path(sys.executable).with_name("candlecast"), "demo", "--symbols", "12"]
+    done = subprocess.run(
+        [*command, "--out", out], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_the_demo_goes_the_whole_way_and_repeats_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    first = run_demo(out)
+    sheet = Path(re.findall(r"tear sheet: (.+)", first)[0])
+    assert sheet == out / "tearsheet.html"
+    assert "<title>candlecast demo" in sheet.read_text()
+    assert re.search(r"mean rank IC [+-]0\.\d{3} \(HAC t .+, 26 dates\)", first)
+    assert "IN-SAMPLE" not in first
+
+    steps = ForecastTable(out / "forecasts").scan().collect()
+    assert steps["as_of_date"].n_unique() == 26
+    assert steps["step"].max() == 20
+    assert steps["n_paths"].unique().to_list() == [16]
+    assert not ((steps["flags"] & int(Flag.IN_SAMPLE)) != 0).any()
+
+    assert "already done" in run_demo(out)
+    assert ForecastTable(out / "forecasts").scan().collect().equals(steps)
