@@ -15,9 +15,10 @@ import numpy as np
 import polars as pl
 
 from cluster.staging import Frames, SeriesNote
-from forecaster.interface import FEATURES, SamplePaths, SamplingParams
+from forecaster.interface import SamplePaths, SamplingParams
 from forecaster.summary import QUANTILES, summarise
 from market.calendars import utc_datetime
+from market.fields import FEATURES
 from market.flags import Flag
 from market.forecast_schema import SCHEMAS
 from market.spec import StoreSpec

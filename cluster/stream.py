@@ -19,13 +19,13 @@ from ray.data.datasource import Datasource, ReadTask
 
 from cluster.plan import Shard
 from cluster.session import READER_CPUS
-from market.forecast_schema import BAR_FEATURES
+from market.fields import FEATURES
 from market.windows import SymbolSeries
 
 if TYPE_CHECKING:
     from market.history import MarketHistory
 
-_SERIES_COLUMNS = ("timestamp", "session", "close_utc", *BAR_FEATURES, "flags")
+_SERIES_COLUMNS = ("timestamp", "session", "close_utc", *FEATURES, "flags")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def jobs_of_block(block: pa.Table) -> Iterator[SymbolJob]:
                 timestamps_N=column("timestamp"),
                 sessions_N=column("session").astype("datetime64[D]"),
                 close_utc_N=column("close_utc").astype("datetime64[us]"),
-                values_NF=np.column_stack([column(feature) for feature in BAR_FEATURES]),
+                values_NF=np.column_stack([column(feature) for feature in FEATURES]),
                 flags_N=column("flags"),
             ),
             column("as_of").astype("datetime64[us]"),

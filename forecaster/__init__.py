@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from forecaster.baselines import HistoricalBootstrap, RandomWalk
     from forecaster.interface import (
-        FEATURES,
         Forecaster,
         SamplePaths,
         SamplingParams,
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from forecaster.summary import Summary, summarise
 
 _HOME = {
-    "FEATURES": "interface",
     "Forecaster": "interface",
     "HistoricalBootstrap": "baselines",
     "Kronos": "kronos.predictor",
@@ -43,7 +41,6 @@ _HOME = {
 }
 
 __all__ = [
-    "FEATURES",
     "Forecaster",
     "HistoricalBootstrap",
     "Kronos",

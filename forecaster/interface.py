@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from market.errors import ConfigError, ForecastInputError
+from market.fields import FEATURES
 
-FEATURES = ("open", "high", "low", "close", "volume", "amount")
 CLOSE = FEATURES.index("close")
 
 FloatArray = npt.NDArray[np.floating]

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from forecaster.interface import CLOSE, FEATURES, FloatArray
+from forecaster.interface import CLOSE, FloatArray
+from market.fields import FEATURES
 
 EPSILON = 1e-5
 """Added to the standard deviation, in the units of the data (the published models expect it)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from forecaster.interface import FEATURES
+from market.fields import FEATURES
 
 FLOOR = 1e-4
 """Lowest price a path may reach, as a share of the last known close."""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
-from market.bars import BAR_SCHEMA, FEATURES, QUARANTINE_SCHEMA
+from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import sessions_and_closes
+from market.fields import FEATURES
 from market.manifest import BarFile, bucket_of, write_table
 from market.spec import StoreSpec
 

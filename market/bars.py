@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from market.errors import SourceError
+from market.fields import FEATURES, PRICES
 from market.flags import Flag
-
-PRICES = ("open", "high", "low", "close")
-FEATURES = (*PRICES, "volume", "amount")
 
 BAR_SCHEMA = pl.Schema(
     {

@@ -11,8 +11,8 @@ from datetime import time
 
 import polars as pl
 
-from market.bars import FEATURES, PRICES
 from market.errors import ConfigError, SourceError
+from market.fields import FEATURES, PRICES
 
 FIELDS = ("symbol", "timestamp", *FEATURES)
 """What a source's columns can stand for."""

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-BAR_FEATURES = ("open", "high", "low", "close", "volume", "amount")
+from market.fields import FEATURES
+
 QUANTILE_NAMES = ("q01", "q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
 """Of the paths, in percent; q01 and q99 are null below 100 paths, where they would only repeat the
 extremes."""
@@ -44,7 +45,7 @@ STEPS_SCHEMA = pl.Schema(
     }
     | {
         f"{feature}_{statistic}": pl.Float64()
-        for feature in BAR_FEATURES
+        for feature in FEATURES
         for statistic in ("mean", "std", *QUANTILE_NAMES)
     }
     | {"p_up": pl.Float64()}
@@ -65,7 +66,7 @@ PATH_STATS_SCHEMA = pl.Schema(
 PATHS_SCHEMA = pl.Schema(
     _KEY
     | {"path": pl.Int32(), "step": pl.Int32()}
-    | {feature: pl.Float32() for feature in BAR_FEATURES}
+    | {feature: pl.Float32() for feature in FEATURES}
 )
 
 Kind = Literal["steps", "path_stats", "paths"]

@@ -33,9 +33,10 @@ from market.asof import (
     require_inside,
     session_close,
 )
-from market.bars import BAR_SCHEMA, FEATURES, QUARANTINE_SCHEMA
+from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import local_to_utc
 from market.errors import AsOfError, StoreError
+from market.fields import FEATURES
 from market.manifest import (
     Manifest,
     bucket_of,
@@ -49,12 +50,6 @@ from market.spec import AsOf, Label, StoreSpec
 from market.windows import SymbolSeries
 
 __all__ = ["AsOf", "ImportReport", "Label", "MarketHistory", "OnConflict", "StoreSpec"]
-
-_KEY = ("symbol", "timestamp")
-_FILES_PER_BUCKET = 8
-"""A bucket of more files than this is rewritten into one at the next import that touches it."""
-_QUARANTINE_CONTENT = ("symbol", "timestamp", "rule", "detail", *FEATURES)
-"""What makes two quarantined rows the same, wherever they were read."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +173,7 @@ class MarketHistory:
         self, symbols: Iterable[str] | None = None, *, as_of: datetime | None = None
     ) -> list[SymbolSeries]:
         """One series per symbol that has bars, sorted by symbol; all symbols without a list."""
-        bars = self.scan(symbols=symbols, as_of=as_of).sort(*_KEY).collect()
+        bars = self.scan(symbols=symbols, as_of=as_of).sort("symbol", "timestamp").collect()
         columns = {name: bars[name].to_numpy() for name in ("timestamp", "session", "flags")}
         closes = bars["close_utc"].dt.replace_time_zone(None).to_numpy()
         values = np.ascontiguousarray(bars.select(FEATURES).to_numpy())

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from market.bars import FEATURES, PRICES, CheckedBars, check_bars
+from market.bars import CheckedBars, check_bars
 from market.calendars import canonical_venue, venue_tz
 from market.columns import find_columns, read_number, read_times
 from market.errors import SourceError, StoreError
+from market.fields import FEATURES, PRICES
 from market.flags import Flag
 from market.history import ImportReport, MarketHistory, OnConflict
 from market.inference import infer_freq, infer_label

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from market.errors import ConfigError
+from market.fields import FEATURES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -261,13 +262,12 @@ def simulate_market(params: SimulatorParams) -> pl.DataFrame:
     frames = []
     for i in range(p.n_symbols):
         bars_TF, traded = _symbol_bars(p, i, market_TK, sectors[i % p.n_sectors], shared_T)
-        columns = ("open", "high", "low", "close", "volume", "amount")
         frames.append(
             pl.DataFrame(
                 {
                     "symbol": [f"SIM{i:03d}"] * len(sessions_T[traded]),
                     "timestamp": sessions_T[traded],
-                    **{name: bars_TF[traded, f] for f, name in enumerate(columns)},
+                    **{name: bars_TF[traded, f] for f, name in enumerate(FEATURES)},
                 },
                 schema_overrides={"symbol": pl.String},
             )

@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from market.errors import ConfigError, ForecastInputError
+from market.fields import PRICES
 from market.spec import AsOf
 
 TimeArray = npt.NDArray[np.datetime64]
-
-_N_PRICES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,7 @@ def eligibility(
     if last < lookback:
         return f"too short: {last} bars up to {as_of.session}, lookback is {lookback}"
     first = last - lookback
-    prices = series.values_NF[first:last, :_N_PRICES]
+    prices = series.values_NF[first:last, : len(PRICES)]
     if (prices == prices[0, 0]).all():
         return f"constant prices: every price of the last {lookback} bars is {prices[0, 0]}"
     own = series.sessions_N[first:last]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from market.fields import FEATURES
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -148,7 +150,7 @@ def show(
     bars = history.scan(symbols=[symbol]).sort("timestamp").collect()
     if not bars.height:
         raise StoreError(_unknown_symbol(history, symbol, store))
-    numbers = ("open", "high", "low", "close", "volume", "amount")
+    numbers = FEATURES
     shown = bars.tail(tail)
     notes = {_note(flags) for flags in shown["flags"]}
     columns = ("time", *numbers) if len(notes) == 1 else ("time", *numbers, "note")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from forecaster.interface import CLOSE, FEATURES, SamplePaths, SamplingParams, WindowBatch
+from forecaster.interface import CLOSE, SamplePaths, SamplingParams, WindowBatch
 from forecaster.kronos.checkpoint import content_hash
 from forecaster.kronos.engine import TILE_SERIES, fixed_threads, generate
 from forecaster.kronos.predictor import Kronos
@@ -27,6 +27,7 @@ from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.normalize import CLIP, normalise, power_of_ten
 from forecaster.repair import repair
 from market.errors import CheckpointError, ForecastInputError
+from market.fields import FEATURES, PRICES
 from market.flags import Flag
 from market.windows import time_features
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     TimeIndex = pd.Series | pd.DatetimeIndex
-
-PRICES = list(FEATURES[:4])
 
 
 def default_device() -> str:
@@ -347,7 +346,7 @@ def _features(frame: pd.DataFrame, name: str) -> np.ndarray:
         raise ForecastInputError(
             f"series {name}: missing price column(s) {missing}; found {list(frame.columns)}"
         )
-    prices = frame[PRICES].to_numpy(dtype=np.float64)
+    prices = frame[list(PRICES)].to_numpy(dtype=np.float64)
     volume = (
         frame["volume"].to_numpy(dtype=np.float64) if "volume" in frame else np.zeros(len(frame))
     )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forecaster.interface import FEATURES
 from forecaster.training.config import SimulatedMarkets, TrainingError
 from forecaster.training.windows import TrainingSeries
+from market.fields import FEATURES
 from market.synthetic import simulate_market
 
 if TYPE_CHECKING:

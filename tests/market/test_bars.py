@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market import Flag, check_bars
-from market.bars import FEATURES, PRICES
 from market.errors import SourceError
+from market.fields import FEATURES, PRICES
 
 GOOD = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.5, "volume": 100.0, "amount": 1000.0}
 
