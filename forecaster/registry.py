@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from forecaster.baselines import HistoricalBootstrap, RandomWalk
 from forecaster.interface import Forecaster
+from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
+from forecaster.kronos.checkpoint import TRAINING_RECORD
 from market.errors import CheckpointError
 
 MODELS = Path(__file__).parent / "models"
@@ -101,7 +104,10 @@ def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
     folder = Path(model)
     both = (folder / "tokenizer", folder / "predictor")
     if tokenizer is None and all(part.is_dir() for part in both):
-        return ModelSpec(str(both[0]), str(both[1]), DEFAULT_CONTEXT, None, "a folder")
+        tokenizer, model = (str(part) for part in both)
+        return ModelSpec(
+            tokenizer, model, DEFAULT_CONTEXT, _trained_through(tokenizer, model), "a folder"
+        )
     if tokenizer is None:
         hub = next((name for name, spec in KNOWN.items() if spec.predictor == model), None)
         if hub is not None:
@@ -115,7 +121,25 @@ def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
             f"unknown model '{model}'; known: {', '.join(known_models())}. Or give a folder or "
             "hub id with --tokenizer."
         )
-    return ModelSpec(tokenizer, model, DEFAULT_CONTEXT, None, "a pair")
+    return ModelSpec(
+        tokenizer, model, DEFAULT_CONTEXT, _trained_through(tokenizer, model), "a pair"
+    )
+
+
+def _trained_through(*folders: str) -> date | None:
+    """Latest cut-off that the training records of local folders state; None without a record."""
+    found = []
+    for folder in folders:
+        record = Path(folder) / TRAINING_RECORD
+        if record.is_file():
+            try:
+                found.append(date.fromisoformat(json.loads(record.read_text())["trained_through"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(
+                    f"{record}: no readable trained_through ({error}). Restore the file, or remove "
+                    "it if the cut-off of the training bars is not known."
+                ) from None
+    return max(found, default=None)
 
 
 def load_forecaster(
@@ -135,8 +159,6 @@ def load_forecaster(
     if model in BASELINES:
         return LoadedModel(model, BASELINES[model](), None)
     spec = resolve_model(model, tokenizer)
-    from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
-
     forecaster = KronosForecaster(
         KronosTokenizer.from_pretrained(spec.tokenizer),
         Kronos.from_pretrained(spec.predictor),

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from forecaster.interface import CLOSE
+from forecaster.kronos.checkpoint import TRAINING_RECORD, content_hash
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.training.config import (
@@ -39,7 +41,6 @@ from forecaster.training.windows import (
 )
 
 Report = Callable[[str], None]
-RECORD = "training.json"
 
 
 def train_tokenizer(
@@ -144,7 +145,7 @@ def train_predictor(
         settings.run,
         out,
         identity=_identity(
-            settings.model_dump(mode="json"), series, start_from, _weights_hash(tokenizer)
+            settings.model_dump(mode="json"), series, start_from, content_hash(tokenizer)
         ),
         resume=resume,
         report=report,
@@ -175,7 +176,7 @@ def measure_tokenizer(model: KronosTokenizer, batches: Sequence[TrainingBatch]) 
             pair = model.encode_pair(x_BTF)
             error_BTF = (model.decode(pair, half=True) - x_BTF).square().double()
             squared += error_BTF.mean(-1).sum().item()
-            squared_close += error_BTF[..., 3].sum().item()
+            squared_close += error_BTF[..., CLOSE].sum().item()
             bars += error_BTF.shape[0] * error_BTF.shape[1]
             for count, ids in zip(counts, pair, strict=True):
                 count += torch.bincount(ids.flatten(), minlength=len(count))
@@ -317,13 +318,6 @@ def _size(model: nn.Module) -> str:
     return f"{sum(p.numel() for p in model.parameters()):,}"
 
 
-def _weights_hash(model: nn.Module) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.detach().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _identity(
     settings: Mapping[str, Any],
     series: Sequence[TrainingSeries],
@@ -361,6 +355,6 @@ def _publish(
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
         folder = Path(unfinished)
         model.save_pretrained(folder, half=settings.run.storage == "float16")
-        (folder / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+        (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
         for file in sorted(folder.iterdir()):
             os.replace(file, out / file.name)

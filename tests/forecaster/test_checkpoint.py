@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from forecaster import Kronos, KronosTokenizer, known_models, load_forecaster
 from forecaster.kronos.checkpoint import content_hash
+from forecaster.registry import resolve_model
 from market.errors import CheckpointError
 
 from .conftest import small_predictor, small_tokenizer
@@ -125,6 +127,25 @@ def test_models_load_by_folder_and_by_pair(folder: Path) -> None:
     longer = load_forecaster(str(folder), max_context=600)
     assert longer.forecaster.model_id != by_folder.forecaster.model_id
     assert set(known_models()) >= {"nano", "mini", "small", "base", "random-walk", "bootstrap"}
+
+
+def test_the_cut_off_of_own_training_is_known(folder: Path) -> None:
+    """Forecasts up to the later cut-off of the two halves are in-sample."""
+    for part, through in (("tokenizer", "2018-03-01"), ("predictor", "2017-06-30")):
+        (folder / part / "training.json").write_text(json.dumps({"trained_through": through}))
+    by_pair = load_forecaster(str(folder / "predictor"), tokenizer=str(folder / "tokenizer"))
+    assert by_pair.trained_through == date(2018, 3, 1)
+    assert load_forecaster(str(folder)).trained_through == date(2018, 3, 1)
+    (folder / "tokenizer" / "training.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"tokenizer/training.json: no readable"):
+        load_forecaster(str(folder))
+
+
+def test_nano_states_the_cut_off_it_was_trained_to() -> None:
+    spec = resolve_model("nano")
+    for part in (spec.tokenizer, spec.predictor):
+        record = json.loads((Path(part) / "training.json").read_text())
+        assert record["settings"]["data"]["train_through"] == str(spec.trained_through)
 
 
 def test_content_hash_follows_content(folder: Path) -> None:
