@@ -16,6 +16,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import polars as pl
 
 from cluster.settings import ForecastSettings
 from market.errors import ForecastInputError
@@ -93,6 +94,32 @@ class Plan:
         even = math.ceil(len(self.members) / (replicas * _SHARDS_PER_REPLICA))
         tiles = math.ceil(even / symbols_per_tile)
         return min(SYMBOLS_PER_SHARD, tiles * symbols_per_tile)
+
+    def frame(self, shards: Sequence[Shard]) -> pl.DataFrame:
+        """What the run set out to do, one row per symbol and moment: shard, or why there is none.
+
+        Columns symbol, as_of, shard (null where excluded), reason (null where eligible).
+        """
+        rows = [
+            (member.symbol, as_of.close_utc, shard.key, None)
+            for shard in shards
+            for member in shard.members
+            for as_of in member.as_ofs
+        ]
+        left_out = [
+            (symbol, note.as_of, None, note.reason)
+            for note in self.skipped
+            for symbol in note.symbols
+        ]
+        schema = pl.Schema(
+            {
+                "symbol": pl.String(),
+                "as_of": pl.Datetime("us", "UTC"),
+                "shard": pl.String(),
+                "reason": pl.String(),
+            }
+        )
+        return pl.DataFrame([*rows, *left_out], schema=schema, orient="row").sort("symbol", "as_of")
 
     def shards(self, symbols_per_shard: int) -> list[Shard]:
         return [
