@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from market.errors import ConfigError
 from market.storage import is_url
 
 
-def _place(value: object) -> object:
-    return value if isinstance(value, str) and is_url(value) else Path(str(value))
+def _place(value: str | Path) -> str | Path:
+    return value if is_url(str(value)) else Path(value)
 
 
-Place = Annotated[Path | str, BeforeValidator(_place)]
+Place = Annotated[str | Path, AfterValidator(_place)]
 """A local folder, or a URL such as s3://bucket/folder."""
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from market.forecast_schema import RunRecord
@@ -31,16 +32,15 @@ def register(app: typer.Typer) -> None:
 
 def ls(out: Out) -> None:
     """List the runs of a table, and which one each `latest` points to."""
-    from rich.console import Console
-
     from market.forecasts import ForecastTable
     from market.leases import live_leases
     from market.vacuum import lease_name
 
     table = ForecastTable(out)
     records = table.runs()
+    console = _console()
     if not records:
-        Console().print(f"{out}: no runs yet; make one with 'candlecast forecast … --out {out}'")
+        console.print(f"{out}: no runs yet; make one with 'candlecast forecast … --out {out}'")
         return
     working = live_leases(table.leases)
     newest = {each.run_id: each for each in table.published()}
@@ -60,18 +60,16 @@ def ls(out: Out) -> None:
             status_text,
             f"{record.started_at:%Y-%m-%d %H:%M}",
         )
-    Console().print(shown)
+    console.print(shown)
 
 
 def show(run: RunId, out: Out) -> None:
     """Show one run: what was asked, what was left out and why, and where its rows are."""
-    from rich.console import Console
-
     from market.forecasts import ForecastTable
 
     table = ForecastTable(out)
     record = _find(table, run)
-    console = Console()
+    console = _console()
     facts = _grid()
     facts.add_row("run", f"{record.run_id} ({record.status})")
     facts.add_row("model", f"{record.model}, {record.model_id}")
@@ -117,13 +115,12 @@ def diff(first: RunId, second: Annotated[str, typer.Argument(metavar="OTHER")], 
     Rows that another run replaced are read from the table version that still shows them.
     """
     import polars as pl
-    from rich.console import Console
 
     from market.forecasts import ForecastTable
 
     table = ForecastTable(out)
     one, other = _find(table, first), _find(table, second)
-    console = Console()
+    console = _console()
     asked = _table("identity", one.run_id, other.run_id)
     for key in sorted({*one.identity, *other.identity}):
         values = [str(record.identity.get(key, "")) for record in (one, other)]
@@ -168,8 +165,6 @@ def vacuum(
 
     Older table versions stay readable, and nothing of a run that somebody works on is touched.
     """
-    from rich.console import Console
-
     from market.forecasts import ForecastTable
     from market.vacuum import vacuum as tidy
 
@@ -180,7 +175,7 @@ def vacuum(
         orphan_age=timedelta(hours=orphan_hours),
     )
     verb = "would remove" if dry_run else "removed"
-    Console().print(
+    _console().print(
         f"{verb} the staging of {len(found.staging)} run(s), {len(found.orphans)} orphaned data "
         f"file(s), {len(found.leases)} dead lease(s): {found.bytes / 1e6:.1f} MB; kept the staging "
         f"of {len(found.kept)} run(s) at work or to be resumed",
@@ -214,8 +209,17 @@ def _table(*headings: str) -> Table:
     table = Table(box=SIMPLE, padding=(0, 1))
     for heading in headings:
         number = heading in ("forecasts", "eligible", "forecast", "steps version")
-        table.add_column(heading, justify="right" if number else "left")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=heading == "run")
     return table
+
+
+def _console() -> Console:
+    """A console that does not fold tables into 80 columns where nobody watches a terminal."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)
 
 
 def _grid() -> Table:
