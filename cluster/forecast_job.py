@@ -35,6 +35,7 @@ from market.errors import CandlecastError, ForecastInputError
 from market.forecast_schema import Kind, RunRecord
 from market.forecasts import Committed, ForecastTable, group_by_date
 from market.history import MarketHistory
+from market.importers import import_query
 from market.leases import Lease, LeaseHeldError, hold
 from market.vacuum import lease_name
 
@@ -80,6 +81,8 @@ def run_forecast(
     """
     clock = _Clock()
     report("plan", 0, 0)
+    if settings.source is not None and settings.query is not None:
+        import_query(settings.source, settings.query, settings.store)
     history = MarketHistory.open(settings.store, version=settings.store_version)
     table = ForecastTable(settings.out)
     loaded = load_forecaster(settings.model, settings.tokenizer, repair_bars=settings.repair)

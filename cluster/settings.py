@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from market.errors import ConfigError
 from market.storage import is_url
@@ -33,6 +41,10 @@ class ForecastSettings(BaseModel):
 
     store: Path
     """Folder of the history lake."""
+    source: str | None = None
+    """Database to import bars from first, duckdb:///file.db; needs query."""
+    query: str | None = None
+    """SQL that selects those bars."""
     store_version: str | None = None
     """Version of the history to read; the newest without. Repeats an older night exactly."""
     out: Place
@@ -77,6 +89,12 @@ class ForecastSettings(BaseModel):
     """Wait so long for another driver that already does this work, before giving up."""
     address: str | None = None
     """Join this Ray cluster instead of starting a local one."""
+
+    @model_validator(mode="after")
+    def _source_and_query(self) -> Self:
+        if (self.source is None) != (self.query is None):
+            raise ValueError("source and query belong together")
+        return self
 
     @field_validator("shard_size", mode="before")
     @classmethod

@@ -67,10 +67,10 @@ def read_shard(history: MarketHistory, shard: Shard) -> pa.Table:
         .group_by("symbol", maintain_order=True)
         .agg(*_SERIES_COLUMNS)
     )
-    block = (
-        series.join(moments.lazy(), on="symbol", how="inner", maintain_order="left")
-        .with_columns(shard=pl.lit(shard.key))
-        .collect()
+    block = history.collect(
+        series.join(moments.lazy(), on="symbol", how="inner", maintain_order="left").with_columns(
+            shard=pl.lit(shard.key)
+        )
     )
     return block.to_arrow(compat_level=pl.CompatLevel.oldest())
 

@@ -89,6 +89,10 @@ def forecast(
     address: Annotated[
         str | None, typer.Option(help="Join this Ray cluster instead of starting a local one.")
     ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Import bars from this database first: duckdb:///file.db.")
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="SQL that selects those bars.")] = None,
     store_version: Annotated[
         str | None, typer.Option(help="Version of the store; repeats an older night exactly.")
     ] = None,
@@ -120,6 +124,8 @@ def forecast(
         "keep_paths": keep_paths,
         "replicas": replicas,
         "gpus_per_replica": gpus_per_replica,
+        "source": source,
+        "query": query,
         "store_version": store_version,
         "address": address,
     }
