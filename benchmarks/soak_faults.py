@@ -236,12 +236,15 @@ def _kill_driver(out: Path, mark: str, driver: subprocess.Popen[bytes], rng: ran
 
 
 def _kill_node(out: Path, mark: str, driver: subprocess.Popen[bytes], rng: random.Random) -> bool:
-    """A raylet that is not the head's, while forecasts are made."""
+    """A raylet that is neither the head's nor the driver's, while forecasts are made."""
     if not list((out / "staging").glob("*/notes/*.note.json")):
         return False
-    raylets = [pid for pid, command in _processes(mark) if "/raylet/raylet " in command]
-    others = sorted(raylets)[1:]  # the head starts first
-    return bool(others) and _kill(rng.choice(others))
+    processes = _processes(mark)
+    raylets = [pid for pid, command in processes if "/raylet/raylet " in command]
+    # The tally lives on the driver's node, whose death would be the driver's.
+    with_driver = {_parent(pid) for pid, command in processes if command.startswith("ray::Tally")}
+    others = [pid for pid in sorted(raylets)[1:] if pid not in with_driver]  # the head starts first
+    return bool(with_driver and others) and _kill(rng.choice(others))
 
 
 def _kill_committer(
@@ -268,6 +271,13 @@ _VICTIMS: dict[str, Callable[[Path, str, subprocess.Popen[bytes], random.Random]
 }
 
 
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
 def _kill(pid: int) -> bool:
     try:
         os.kill(pid, signal.SIGKILL)
@@ -292,8 +302,8 @@ def _processes(mark: str) -> list[tuple[int, str]]:
 
 
 def _wait_for_end(mark: str) -> list[str]:
-    """Commands that still run half a minute after a round."""
-    for _ in range(60):
+    """Commands that still run a minute after a round; Ray's agents take a while to notice."""
+    for _ in range(120):
         left = _processes(mark)
         if not left:
             return []

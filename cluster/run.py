@@ -44,6 +44,7 @@ _MAX_RETRIES = 2
 _MAX_PASSES = 20
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 15.0
+_LOOK_SECONDS = 5.0
 _REPLICAS_PER_READER = 4  # reading a shard takes milliseconds, forecasting it seconds
 
 
@@ -157,10 +158,17 @@ def _watch(
 ) -> BaseException | None:
     """Report progress until the pipeline ends; how it ended."""
     before, last_change = _count(tally) or 0, time.monotonic()
-    done = before
+    done, last_look = before, last_change
     while True:
         with contextlib.suppress(queue.Empty):
             return finished.get(timeout=_POLL_SECONDS)
+        if time.monotonic() - last_look > _LOOK_SECONDS:
+            last_look = time.monotonic()
+            if not _own_node_alive():
+                raise ForecastRunError(
+                    "the Ray node this driver runs on has died; what was finished is kept, and "
+                    "the same command resumes it"
+                )
         now_done = _count(tally)
         if now_done is not None and now_done != done:
             done, last_change = now_done, time.monotonic()
@@ -171,6 +179,13 @@ def _watch(
                 f"(no_progress_timeout_s){_idle(tally)}; what was finished is kept, and the same "
                 "command resumes it"
             )
+
+
+def _own_node_alive() -> bool:
+    """Whether the node this driver belongs to is up: without it, Ray would wait for ever."""
+    own = ray.get_runtime_context().get_node_id()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return any(node["NodeID"] == own and node["Alive"] for node in nodes)
 
 
 def _count(tally: Any) -> int | None:
