@@ -75,6 +75,8 @@ PATHS_SCHEMA = pl.Schema(
 )
 
 Kind = Literal["steps", "path_stats", "paths"]
+KINDS: tuple[Kind, ...] = ("paths", "path_stats", "steps")
+"""In the order of commits: steps, which makes a date visible, comes last."""
 SCHEMAS: dict[Kind, pl.Schema] = {
     "steps": STEPS_SCHEMA,
     "path_stats": PATH_STATS_SCHEMA,

@@ -20,22 +20,19 @@ stay readable at the older table version.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import quote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
-from pydantic import BaseModel, ValidationError
 
+from market import records
 from market.errors import StoreError
 from market.forecast_schema import (
-    FORMAT,
+    KINDS,
     PARTITION_BY,
     ROW_ORDER,
     SCHEMAS,
@@ -47,9 +44,6 @@ from market.forecast_schema import (
 from market.storage import Folder
 
 COMMIT_ATTEMPTS = 20
-KINDS: tuple[Kind, ...] = ("paths", "path_stats", "steps")
-"""In the order of commits: steps, which makes a date visible, comes last."""
-RecordT = TypeVar("RecordT", bound=BaseModel)
 _ONE_FILE = 2**50  # bytes: a partition is never split
 
 
@@ -109,39 +103,11 @@ class ForecastTable:
 
         Raises StoreError where there was nothing yet, or no such version.
         """
-        if (version is None) == (time is None):
-            raise StoreError("name a version of the steps table or a time, not both")
-        versions: dict[Kind, int] = {}
-        cutoff = None if time is None else _milliseconds(time)
-        for kind in reversed(KINDS):
-            if not DeltaTable.is_deltatable(self.folder.at(kind)):
-                continue
-            commits = {
-                int(each["version"]): int(each["timestamp"])
-                for each in DeltaTable(self.folder.at(kind)).history()
-            }
-            if cutoff is None:
-                if version not in commits:
-                    raise StoreError(
-                        f"{self.folder.at(kind)}: no version {version}; there are "
-                        f"{min(commits)} to {max(commits)}"
-                    )
-                versions["steps"], cutoff = version, commits[version]
-                continue
-            known = [each for each, moment in commits.items() if moment <= cutoff]
-            if known:
-                versions[kind] = max(known)
-        if "steps" not in versions:
-            raise StoreError(f"{self.folder}: no forecasts were committed by {time}")
-        return ForecastTable(self.folder, versions)
+        return ForecastTable(self.folder, records.versions_at(self.folder, version, time))
 
     def published(self) -> list[Published]:
         """The newest night of every model, venue and frequency."""
-        found = []
-        for model_id in (self.folder / "latest").names():
-            here = self.folder / f"latest/{model_id}"
-            found += [_decode(Published, here, name) for name in here.names(".json")]
-        return found
+        return records.published(self.folder)
 
     def latest(self, model_id: str, freq: str, venue: str | None = None) -> Published | None:
         """The newest night of a model and frequency, or None where none was published.
@@ -149,25 +115,15 @@ class ForecastTable:
         `ForecastTable(root, found.versions).scan(run_id=found.run_id)` reads exactly that night.
         Raises StoreError where several venues published and none is named.
         """
-        found = [p for p in self.published() if (p.model_id, p.freq) == (model_id, freq)]
-        if venue is not None:
-            found = [each for each in found if each.venue == venue]
-        if len(found) > 1:
-            venues = ", ".join(str(each.venue) for each in found)
-            raise StoreError(f"{self.folder}: several venues published {freq} ({venues}); name one")
-        return found[0] if found else None
+        return records.latest(self.folder, model_id, freq, venue)
 
     def runs(self) -> list[RunRecord]:
         """Records of all runs, oldest first."""
-        here = self.folder / "runs"
-        records = [_decode(RunRecord, here, name) for name in here.names(".json")]
-        return sorted(records, key=lambda record: (record.started_at, record.run_id))
+        return records.runs(self.folder)
 
     def run(self, run_id: str) -> RunRecord | None:
         """The record of one run, or None."""
-        name = f"{run_id}.json"
-        here = self.folder / "runs"
-        return _decode(RunRecord, here, name) if here.exists(name) else None
+        return records.run(self.folder, run_id)
 
     def rows_of(self, record: RunRecord) -> pl.DataFrame:
         """A run's forecast bars, in table order, also those that another run replaced."""
@@ -209,11 +165,10 @@ class ForecastTable:
 
     def publish(self, night: Published) -> bool:
         """Move the pointer to a committed night; False where it is there or at a later one."""
-        name = f"latest/{night.model_id}/{_venue_name(night.venue)}-{night.freq}.json"
-        if self.folder.exists(name):
-            before = _decode(Published, self.folder, name)
-            if before == night or before.as_of > night.as_of:
-                return False
+        name = records.pointer(night.model_id, night.venue, night.freq)
+        before = records.decode(Published, self.folder, name) if self.folder.exists(name) else None
+        if before is not None and (before == night or before.as_of > night.as_of):
+            return False
         content = night.model_dump_json(indent=1).encode()
         self._guarded(lambda: self.folder.write(name, content))
         return True
@@ -359,42 +314,9 @@ def _only(frame: pl.LazyFrame, model_id: str | None, run_id: str | None) -> pl.L
     return frame
 
 
-def _decode(model: type[RecordT], folder: Folder, name: str) -> RecordT:
-    content = folder.read(name)
-    try:
-        found = int(json.loads(content).get("format", 1))
-        if found > FORMAT:
-            raise StoreError(
-                f"{folder.at(name)}: format {found}, written by a newer candlecast; this one reads "
-                f"up to {FORMAT}: update it"
-            )
-        return model.model_validate_json(content)
-    except StoreError:
-        raise
-    except (ValidationError, ValueError, TypeError, AttributeError) as error:
-        where, what = "the whole file", str(error)
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or where
-            what = first["msg"]
-        raise StoreError(
-            f"{folder.at(name)}: not a run record ({where}: {what}); it was damaged or written "
-            "by another version of candlecast. Move it away to run again"
-        ) from error
-
-
 def _unwritable(place: str, error: Exception) -> StoreError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return StoreError(
         f"{place}: cannot be written ({reason}); free space or mend permissions, or name another "
         "--out. What was committed before is untouched, and the same command resumes"
     )
-
-
-def _venue_name(venue: str | None) -> str:
-    return quote(venue or "unknown", safe="")
-
-
-def _milliseconds(moment: datetime) -> int:
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return int(aware.timestamp() * 1000)

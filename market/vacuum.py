@@ -16,7 +16,8 @@ from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
-from market.forecasts import KINDS, ForecastTable
+from market.forecast_schema import KINDS
+from market.forecasts import ForecastTable
 from market.leases import LeaseHeldError, hold, live_leases
 
 STAGING_AGE = timedelta(days=7)

@@ -105,7 +105,8 @@ def stacked(
     """
     n_features = values_NF.shape[1]
     rows = np.lib.stride_tricks.sliding_window_view(values_NF.reshape(-1), lookback * n_features)
-    return rows[first_W * n_features].reshape(len(first_W), lookback, n_features)
+    batch_WLF: npt.NDArray[np.floating] = rows[first_W * n_features]
+    return batch_WLF.reshape(len(first_W), lookback, n_features)
 
 
 def known_bars(series: SymbolSeries, as_of: AsOf | np.datetime64 | datetime) -> int:

@@ -127,10 +127,10 @@ def diff(first: RunId, second: Annotated[str, typer.Argument(metavar="OTHER")], 
         if values[0] != values[1]:
             asked.add_row(key, *(text if len(text) <= 40 else f"{text[:37]}…" for text in values))
     console.print(asked if asked.row_count else "The two runs were asked for the same.")
-    key = ["as_of", "symbol", "step"]
-    columns = [*key, "close_q50", "p_up"]
+    index = ["as_of", "symbol", "step"]
+    columns = [*index, "close_q50", "p_up"]
     a, b = (table.rows_of(record).select(columns) for record in (one, other))
-    both = a.join(b, on=key, how="inner", suffix="_other")
+    both = a.join(b, on=index, how="inner", suffix="_other")
     console.print(
         f"rows: {both.height:,} in both, {a.height - both.height:,} only in the first, "
         f"{b.height - both.height:,} only in the second",
@@ -141,10 +141,11 @@ def diff(first: RunId, second: Annotated[str, typer.Argument(metavar="OTHER")], 
             (pl.col("close_q50_other") / pl.col("close_q50") - 1).abs().alias("median"),
             (pl.col("p_up_other") - pl.col("p_up")).abs().alias("p_up"),
         )
+        median, p_up = (change[name].to_numpy() for name in ("median", "p_up"))
+        equal = both.filter(pl.col("close_q50") == pl.col("close_q50_other")).height
         console.print(
-            f"median close differs by up to {change['median'].max():.2%} (mean "
-            f"{change['median'].mean():.2%}), p_up by up to {change['p_up'].max():.3f}; "
-            f"{both.filter(pl.col('close_q50') == pl.col('close_q50_other')).height:,} rows equal",
+            f"median close differs by up to {median.max():.2%} (mean {median.mean():.2%}), p_up by "
+            f"up to {p_up.max():.3f}; {equal:,} rows have equal medians",
             highlight=False,
         )
 
