@@ -19,7 +19,11 @@ from typing import Any, Literal
 from market.errors import ConfigError
 
 READER_CPUS = 0.5
-"""CPU of one read task; differs from a replica's, so that Ray does not fuse the two."""
+"""CPU that must be left for reading when a run starts."""
+READER_CLAIM = 0.0
+"""CPU a read task asks Ray for. None: where a node was lost and replicas took every CPU that is
+left, a reader that claimed one would wait for ever, and the replicas with it. It differs from a
+replica's, so that Ray does not fuse the two; how many run at once is bounded by their pool."""
 REPLICA_CPUS = 1.0
 _CONNECT_SECONDS = 5.0
 _OBJECT_STORE_BYTES = 10**9  # series pass through it, never windows or paths

@@ -18,7 +18,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from cluster.plan import Shard
-from cluster.session import READER_CPUS
+from cluster.session import READER_CLAIM
 from market.fields import FEATURES
 from market.windows import SymbolSeries
 
@@ -41,7 +41,7 @@ def shard_dataset(history: MarketHistory, shards: Sequence[Shard], readers: int)
     dataset: Dataset = read_datasource(
         _ShardSource(history, shards),
         override_num_blocks=len(shards),
-        num_cpus=READER_CPUS,
+        num_cpus=READER_CLAIM,
         compute=TaskPoolStrategy(size=readers),
     )
     return dataset

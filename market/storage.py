@@ -56,7 +56,7 @@ class Folder:
     def write(self, name: str, content: bytes) -> None:
         """Write a file so that readers see the old bytes or the new, also after a power cut."""
         if self.path is None:
-            self._remote(lambda fs: fs.pipe_file(self.at(name), content))
+            self._remote(lambda fs: fs.pipe_file(self.at(name), content), writes=True)
             return
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,9 @@ class Folder:
         """Write a file that must not be there yet; False where it was. One of many callers wins."""
         if self.path is None:
             try:
-                self._remote(lambda fs: fs.pipe_file(self.at(name), content, mode="create"))
+                self._remote(
+                    lambda fs: fs.pipe_file(self.at(name), content, mode="create"), writes=True
+                )
             except FileExistsError:
                 return False
             return True
@@ -96,7 +98,7 @@ class Folder:
         if self.path is not None:
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             return (self.path / name).open("wb")
-        stream: IO[bytes] = self._remote(lambda fs: fs.open(self.at(name), "wb"))
+        stream: IO[bytes] = self._remote(lambda fs: fs.open(self.at(name), "wb"), writes=True)
         return stream
 
     def exists(self, name: str = "") -> bool:
@@ -168,13 +170,15 @@ class Folder:
                 f"{self.url}: cannot open {scheme}:// here ({error}); {hint}"
             ) from None
 
-    def _remote(self, call: Callable[[Any], Any]) -> Any:
+    def _remote(self, call: Callable[[Any], Any], *, writes: bool = False) -> Any:
         """Call the object store; what it refuses becomes an error that names the folder."""
         try:
             return call(self._filesystem)
-        except (FileNotFoundError, FileExistsError, StoreError):
+        except (FileExistsError, StoreError):
             raise
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and not writes:
+                raise
             raise StoreError(
                 f"{self.url}: the object store refused ({type(error).__name__}: {error}); check "
                 "credentials, region and endpoint in the environment"
