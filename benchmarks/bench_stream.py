@@ -1,16 +1,18 @@
 """How fast bars become windows, how busy replicas are, how they scale, and what it all weighs.
 
     python benchmarks/bench_stream.py windows [--symbols 5000 --bars 2500 --lookback 400 --stride 5]
+    python benchmarks/bench_stream.py stages [--symbols 5000 --bars 2500 --lookback 400]
     python benchmarks/bench_stream.py nightly --bars-file FILE.parquet [--paths 96]
     python benchmarks/bench_stream.py scaling --bars-file FILE.parquet [--paths 32]
 
 windows: the stages a forecast uses (lake -> one block per shard -> series -> windows in the actor);
 every window is copied into a float32 batch (up to 512, L, 6), as a model would read it; the
 last bars are summed.
+stages: a baseline over the same lake, so that everything but the model shows its rate.
 nightly: `candlecast nightly` on real bars with two replicas: share of replica seconds spent on
 tiles, and of the time with both at work, from first replica ready to last tile done.
 scaling: the same work with one and with two one-thread replicas.
-Peak memory is the sum of proportional set sizes (PSS) over all processes, four times a second.
+Peak memory is the sum of proportional set sizes (PSS) over all processes, once a second.
 Prints one JSON line per measurement.
 """
 
@@ -51,7 +53,7 @@ def peak_memory() -> Iterator[dict[str, float]]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.25):
+        while not ended.wait(1.0):  # reading maps of 25 processes is work, too
             found["gb"] = max(found["gb"], sum(map(_pss, _family())) / 1e9)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -216,6 +218,42 @@ def bench_nightly(args: argparse.Namespace) -> dict[str, Any]:
         }
 
 
+def bench_stages(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything but the model: a baseline over a large lake, stage by stage."""
+    from cluster.forecast_job import run_forecast
+    from cluster.settings import ForecastSettings
+
+    with tempfile.TemporaryDirectory(prefix="candlecast-bench-") as folder:
+        begun = time.perf_counter()
+        history = _random_lake(Path(folder) / "store", args.symbols, args.bars)
+        import_s = time.perf_counter() - begun
+        settings = ForecastSettings(
+            store=Path(folder) / "store",
+            out=f"{folder}/out",
+            as_of=str(history.sessions()[-1]),
+            model="random-walk",
+            lookback=args.lookback,
+            paths=args.paths,
+            replicas=2,
+        )
+        with peak_memory() as memory:
+            made = run_forecast(settings)
+        n, bars = made.record.n_forecasts, args.symbols * args.bars
+        lake = sum(f.stat().st_size for f in (Path(folder) / "store").rglob("*.parquet"))
+        table = sum(f.stat().st_size for f in (Path(folder) / "out").rglob("*.parquet"))
+        return {
+            "forecasts": n,
+            "import_bars_per_s": round(bars / import_s),
+            "lake_bytes_per_bar": round(lake / bars, 1),
+            "plan_symbols_per_s": round(n / made.seconds["plan"]),
+            "baseline_forecasts_per_s": round(n / made.seconds["forecast"]),
+            "commit_rows_per_s": round(n * settings.horizon / made.seconds["commit"]),
+            "table_bytes_per_forecast": round(table / n),
+            "stages": {k: round(v, 2) for k, v in made.seconds.items()},
+            "peak_gb": round(memory["gb"], 2),
+        }
+
+
 def bench_scaling(args: argparse.Namespace) -> dict[str, Any]:
     from cluster.forecast_job import run_forecast
     from cluster.settings import ForecastSettings
@@ -246,7 +284,7 @@ def bench_scaling(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["windows", "nightly", "scaling"])
+    parser.add_argument("what", choices=["windows", "stages", "nightly", "scaling"])
     parser.add_argument("--symbols", type=int, default=5000)
     parser.add_argument("--bars", type=int, default=2500)
     parser.add_argument("--lookback", type=int, default=400)
@@ -258,9 +296,14 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--paths", type=int, default=32)
     args = parser.parse_args()
-    if args.what != "windows" and args.bars_file is None:
+    if args.what in ("nightly", "scaling") and args.bars_file is None:
         parser.error("--bars-file names the bars to forecast")
-    measure = {"windows": bench_windows, "nightly": bench_nightly, "scaling": bench_scaling}
+    measure = {
+        "windows": bench_windows,
+        "stages": bench_stages,
+        "nightly": bench_nightly,
+        "scaling": bench_scaling,
+    }
     print(json.dumps({"what": args.what} | measure[args.what](args)), flush=True)
 
 

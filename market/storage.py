@@ -89,6 +89,12 @@ class Folder:
             os.link(temporary, target)  # whole from its first moment, unlike O_EXCL and a write
         except FileExistsError:
             return False
+        except OSError:  # a file system without links
+            try:
+                with target.open("xb") as file:
+                    file.write(content)
+            except FileExistsError:
+                return False
         finally:
             temporary.unlink(missing_ok=True)
         return True

@@ -8,13 +8,17 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from cluster.forecast_job import run_forecast
 from cluster.settings import ForecastSettings
-from cluster.staging import FinishedShard
+from cluster.staging import DateResult, FinishedShard, ShardFiles
+from market.errors import ConfigError
+from market.forecast_schema import STEPS_SCHEMA
 from market.forecasts import ForecastTable
 from market.history import MarketHistory
 from market.storage import Folder
@@ -65,11 +69,10 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
         assert candlecast(*words(arguments)).code == 0
         before = ForecastTable(out).scan().collect()
         ballast = out / "ballast"
-        with ballast.open("wb") as file:
+        with ballast.open("wb", buffering=0) as file:
             try:
                 while True:
                     file.write(bytes(4096))
-                    file.flush()
             except OSError:
                 pass
         wider = arguments | {"--as-of": f"{dates[0]}:{dates[-1]}:5", "--paths": 6}
@@ -78,7 +81,7 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
         ballast.unlink()
         assert candlecast(*words(wider)).code == 0
         after = ForecastTable(out).scan().collect()
-        assert set(after["as_of_date"].cast(str)) == set(dates)
+        assert set(after["as_of_date"].cast(pl.String)) == set(dates)
 
 
 def test_a_read_only_output_is_named(
@@ -103,22 +106,16 @@ def test_a_damaged_file_of_the_lake_is_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_shard_is_not_finished(settings: ForecastSettings, tmp_path: Path) -> None:
-    from cluster.staging import DateResult, ShardFiles
-    from market.forecast_schema import STEPS_SCHEMA
-
+def test_a_damaged_shard_is_not_finished(tmp_path: Path) -> None:
     staging = Folder(tmp_path / "staging")
     files = ShardFiles(staging, "shard")
-    import polars as pl
-
     rows = pl.DataFrame({"symbol": ["A"] * 500}).select(
         pl.col(name) if name == "symbol" else pl.lit(None, dtype).alias(name)
         for name, dtype in STEPS_SCHEMA.items()
     )
     files.write({"steps": rows})
     assert FinishedShard.read(staging, "shard") is None, "no manifest yet"
-    files.finish([DateResult(as_of=MarketHistory.open(settings.store).resolve_as_of(
-        str(MarketHistory.open(settings.store).sessions()[-1])).close_utc)])  # fmt: skip
+    files.finish([DateResult(datetime(2016, 1, 8, 21, tzinfo=UTC), forecast=1)])
     finished = FinishedShard.read(staging, "shard")
     assert finished is not None
     assert pl.read_parquet(finished.files["steps"]).height == 500
@@ -160,8 +157,6 @@ def test_an_address_where_nobody_answers_is_named(
 def test_too_few_gpus_are_told_before_anything_waits(
     settings: ForecastSettings,
 ) -> None:
-    from market.errors import ConfigError
-
     greedy = settings.model_copy(update={"gpus_per_replica": 0.5, "model": "random-walk"})
     with pytest.raises(ConfigError, match=r"has 3 CPUs and 0 GPUs, but 1 replica\(s\) need 1 each"):
         run_forecast(greedy)
