@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from market.errors import StoreError
 from market.flags import Flag
 from market.forecast_schema import Kind
-from market.storage import Folder
+from market.storage import Folder, writing
 
 Frames = dict[Kind, pl.DataFrame]
 
@@ -69,7 +69,8 @@ class ShardFiles:
         for kind, frame in frames.items():
             rows = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
             if kind not in self._writers:
-                stream = _HashedStream(self._staging.open_write(self._name(kind)))
+                name = self._name(kind)
+                stream = _HashedStream(self._staging.open_write(name), self._staging.at(name))
                 self._streams[kind] = stream
                 self._writers[kind] = pq.ParquetWriter(stream, rows.schema, compression="zstd")
             self._writers[kind].write_table(rows)
@@ -92,8 +93,9 @@ class ShardFiles:
 class _HashedStream(io.RawIOBase):
     """Passes bytes on to a file and keeps their hash: what was written, not what was stored."""
 
-    def __init__(self, target: IO[bytes]) -> None:
+    def __init__(self, target: IO[bytes], place: str) -> None:
         self._target = target
+        self._place = place
         self._hash = blake2b(digest_size=16)
         self._written = 0
 
@@ -105,13 +107,15 @@ class _HashedStream(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         self._hash.update(data)
-        self._target.write(data)
+        with writing(self._place):
+            self._target.write(data)
         self._written += len(data)
         return len(data)
 
     def close(self) -> None:
         if not self.closed:
-            self._target.close()
+            with writing(self._place):
+                self._target.close()
         super().close()
 
     @property

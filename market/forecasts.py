@@ -20,7 +20,7 @@ stay readable at the older table version.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -148,13 +148,13 @@ class ForecastTable:
     def write_run(self, record: RunRecord) -> None:
         """Replace the record of a run in one step."""
         content = record.model_dump_json(indent=1).encode()
-        self._guarded(lambda: self.folder.write(f"runs/{record.run_id}.json", content))
+        self.folder.write(f"runs/{record.run_id}.json", content)
 
     def write_plan(self, run_id: str, plan: pl.DataFrame) -> None:
         """Store what a run set out to do."""
         buffer = io.BytesIO()
         plan.write_parquet(buffer, compression="zstd")
-        self._guarded(lambda: self.folder.write(f"plans/{run_id}.parquet", buffer.getvalue()))
+        self.folder.write(f"plans/{run_id}.parquet", buffer.getvalue())
 
     def plan(self, run_id: str) -> pl.DataFrame | None:
         """symbol, as_of, shard, reason of a run; None where no plan is stored."""
@@ -170,7 +170,7 @@ class ForecastTable:
         if before is not None and (before == night or before.as_of > night.as_of):
             return False
         content = night.model_dump_json(indent=1).encode()
-        self._guarded(lambda: self.folder.write(name, content))
+        self.folder.write(name, content)
         return True
 
     @property
@@ -292,12 +292,6 @@ class ForecastTable:
     def _visible(self, kind: Kind) -> pl.LazyFrame:
         key = ["model_id", "as_of_date", "as_of", "run_id"]
         return self._scan(kind).join(self._scan("steps").select(key).unique(), on=key, how="semi")
-
-    def _guarded(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except OSError as error:
-            raise _unwritable(str(self.folder), error) from error
 
 
 def group_by_date(frames: Iterable[pl.LazyFrame], kind: Kind, day: date) -> pl.DataFrame:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -54,22 +54,24 @@ class Folder:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file so that readers see the old bytes or the new, also after a power cut."""
+        """Write a file so that readers see the old bytes or the new, also after a power cut.
+
+        Raises StoreError naming the file where it cannot be written; so do the other writers.
+        """
         if self.path is None:
             self._remote(lambda fs: fs.pipe_file(self.at(name), content), writes=True)
             return
         target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}{_PARTIAL}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        with writing(target):
+            temporary = _beside(target)
+            try:
+                with temporary.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file that must not be there yet; False where it was. One of many callers wins."""
@@ -82,28 +84,20 @@ class Folder:
                 return False
             return True
         target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}{_PARTIAL}")
-        temporary.write_bytes(content)
-        try:
-            os.link(temporary, target)  # whole from its first moment, unlike O_EXCL and a write
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without links
+        with writing(target):
+            temporary = _beside(target)
             try:
-                with target.open("xb") as file:
-                    file.write(content)
-            except FileExistsError:
-                return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        return True
+                temporary.write_bytes(content)
+                return _linked(temporary, target, content)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def open_write(self, name: str) -> IO[bytes]:
         """A stream into a new file; in an object store it appears when closed."""
         if self.path is not None:
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            return (self.path / name).open("wb")
+            with writing(self.path / name):
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                return (self.path / name).open("wb")
         stream: IO[bytes] = self._remote(lambda fs: fs.open(self.at(name), "wb"), writes=True)
         return stream
 
@@ -189,6 +183,38 @@ class Folder:
                 f"{self.url}: the object store refused ({type(error).__name__}: {error}); check "
                 "credentials, region and endpoint in the environment"
             ) from error
+
+
+@contextmanager
+def writing(place: object) -> Iterator[None]:
+    """Inside the block, an error of the system becomes a StoreError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{place}: cannot be written ({error.strerror or error}); free space or mend "
+            "permissions, or name another folder. What was there before is untouched"
+        ) from error
+
+
+def _beside(target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex}{_PARTIAL}")
+
+
+def _linked(temporary: Path, target: Path, content: bytes) -> bool:
+    """Give a file its name unless that is taken; whole from its first moment where links work."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        try:
+            with target.open("xb") as file:
+                file.write(content)
+        except FileExistsError:
+            return False
+    return True
 
 
 def is_url(text: str) -> bool:

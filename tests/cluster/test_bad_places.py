@@ -65,7 +65,7 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     arguments: dict[str, object], dates: list[str], candlecast: Callable[..., Outcome]
 ) -> None:
     out = Path(str(arguments["--out"]))
-    with small_disk(out, "size=1m"):
+    with small_disk(out, "size=4m"):
         assert candlecast(*words(arguments)).code == 0
         before = ForecastTable(out).scan().collect()
         ballast = out / "ballast"
@@ -88,7 +88,7 @@ def test_a_read_only_output_is_named(
     arguments: dict[str, object], candlecast: Callable[..., Outcome]
 ) -> None:
     out = Path(str(arguments["--out"]))
-    with small_disk(out, "ro,size=1m"):
+    with small_disk(out, "ro,size=4m"):
         assert_one_line(candlecast(*words(arguments)), str(out), "Read-only file system")
 
 
