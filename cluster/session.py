@@ -37,10 +37,6 @@ _ENVIRONMENT = {
     # Local runs never ask for GPUs through Ray, so devices stay as the user's shell shows them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-_LOCAL_ENVIRONMENT = {
-    # After a killed driver, its agents look for the dead head this long instead of a minute.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-}
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
 
@@ -137,7 +133,7 @@ def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
                 raise ConfigError(_unreachable(address, error)) from error
         else:
             # Inherited rather than a runtime_env, which would start every worker a second time.
-            with _environment(_WORKER_ENVIRONMENT | _LOCAL_ENVIRONMENT):
+            with _environment(_WORKER_ENVIRONMENT):
                 ray.init(
                     address="local",
                     num_cpus=local_cpus,
