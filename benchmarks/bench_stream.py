@@ -120,11 +120,13 @@ def bench_windows(args: argparse.Namespace) -> dict[str, Any]:
         shards = [
             Shard(
                 key=digest(str(first).encode()),
-                members=tuple(ShardSymbol(s, (as_of,)) for s in names[first : first + 64]),
+                members=tuple(
+                    ShardSymbol(s, (as_of,)) for s in names[first : first + args.shard_size]
+                ),
                 start=date(1970, 1, 1),
                 as_of=as_of,
             )
-            for first in range(0, len(names), 64)
+            for first in range(0, len(names), args.shard_size)
         ]
         with peak_memory() as memory, ray_session(args.replicas, len(shards)) as replicas:
             from ray.data import ActorPoolStrategy
@@ -290,6 +292,7 @@ def main() -> None:
     parser.add_argument("--lookback", type=int, default=400)
     parser.add_argument("--stride", type=int, default=5)
     parser.add_argument("--replicas", type=int, default=1, help="window actors beside the reader")
+    parser.add_argument("--shard-size", type=int, default=128, help="symbols per block")
     parser.add_argument("--readers", type=int, default=2, help="read tasks at a time")
     parser.add_argument("--bars-file", type=Path, help="Parquet of daily XNYS bars")
     parser.add_argument("--as-of", default="2016-06-30")
