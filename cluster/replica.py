@@ -67,7 +67,15 @@ def _load(job: ReplicaJob) -> Forecaster:
     """The run's forecaster, on one thread. Raises CheckpointError where the weights differ."""
     from forecaster import load_forecaster
 
-    loaded = load_forecaster(job.model, job.tokenizer, threads=1, repair_bars=job.repair)
+    loaded = load_forecaster(
+        job.model,
+        job.tokenizer,
+        threads=1,
+        memory=None if job.memory_mb is None else job.memory_mb * 2**20,
+        precision=job.precision,
+        overflow=job.overflow,
+        repair_bars=job.repair,
+    )
     if loaded.forecaster.model_id != job.model_id:
         raise CheckpointError(
             f"{job.model}: this worker loaded other weights ({loaded.forecaster.model_id}) "
