@@ -109,7 +109,7 @@ class KronosForecaster:
         return content_hash(self.tokenizer, self.predictor, extra=extra)
 
     @cached_property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         return Engine(self.tokenizer, self.predictor, self._max_context, self.precision)
 
     def tile(self, n_paths: int) -> Tile:
@@ -173,7 +173,7 @@ class KronosForecaster:
         factor_BF: np.ndarray,
         reference_rule: bool = False,
     ) -> Iterator[SamplePaths]:
-        engine, horizon = self._engine, windows.horizon
+        engine, horizon = self.engine, windows.horizon
         tile = self.tile(n_paths)
         threads = self.threads or torch.get_num_threads()
         if not self.device.startswith("cpu"):
