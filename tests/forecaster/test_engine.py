@@ -13,7 +13,7 @@ from forecaster.kronos import reference, tiles
 from forecaster.kronos.engine import Engine, Precision, Tokens
 from forecaster.kronos.sampling import filtered_probs, uniforms
 from forecaster.normalize import normalise
-from forecaster.registry import resolve_model
+from forecaster.registry import load_forecaster, resolve_model
 from forecaster.summary import summarise
 from market.errors import CheckpointError, ConfigError, ForecastInputError
 from market.flags import Flag
@@ -195,6 +195,24 @@ def test_a_forecast_does_not_depend_on_its_batch(
             assert np.array_equal(actual, expected[rows])
     finally:
         torch.set_num_threads(before)
+
+
+def test_trained_forecasts_do_not_depend_on_their_batch() -> None:
+    """The same at a real model's sizes, where products are blocked and split."""
+    windows = random_windows(12, 100, 6)
+
+    def bars(rows: np.ndarray, threads: int) -> np.ndarray:
+        forecaster = load_forecaster("nano", threads=threads).forecaster
+        return forecaster.sample_paths(
+            windows.rows(rows), n_paths=10, sampling=SamplingParams(), seed=11
+        ).values_BSHF
+
+    expected = bars(np.arange(12), 1)
+    for batch, threads in ((1, 2), (5, 1), (5, 2), (12, 2)):
+        order = np.random.default_rng(batch).permutation(12)
+        for start in range(0, 12, batch):
+            rows = order[start : start + batch]
+            assert np.array_equal(bars(rows, threads), expected[rows])
 
 
 def test_tiles_in_flight_change_nothing(networks: Networks) -> None:
