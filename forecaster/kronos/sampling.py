@@ -92,8 +92,8 @@ def filtered_probs(
         logits = logits.masked_fill(logits < kth, -torch.inf)
     probs = logits.softmax(-1)
     if sampling.top_p < 1.0 and not (reference_rule and sampling.top_k > 0):
-        probs = probs * _nucleus(probs, sampling.top_p)
-        probs = probs / probs.sum(-1, keepdim=True)
+        probs.mul_(_nucleus(probs, sampling.top_p))
+        probs.div_(probs.sum(-1, keepdim=True))
     return probs
 
 
