@@ -85,7 +85,13 @@ def run_forecast(
         import_query(settings.source, settings.query, settings.store)
     history = MarketHistory.open(settings.store, version=settings.store_version)
     table = ForecastTable(settings.out)
-    loaded = load_forecaster(settings.model, settings.tokenizer, repair_bars=settings.repair)
+    loaded = load_forecaster(
+        settings.model,
+        settings.tokenizer,
+        precision=settings.precision,
+        overflow=settings.overflow,
+        repair_bars=settings.repair,
+    )
     plan = build_plan(history, loaded, settings)
     clock.lap("plan")
 
@@ -229,6 +235,9 @@ def _replica_job(
         sampling=SamplingParams(
             temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p
         ),
+        precision=settings.precision,
+        overflow=settings.overflow,
+        memory_mb=settings.memory_mb,
         seed=settings.seed,
         repair=settings.repair,
         keep_paths=settings.keep_paths,

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from market.history import MarketHistory
 
 SYMBOLS_PER_SHARD = 64
+_SERIES_PER_TILE = 16
+"""Series that fill whole tiles of the models from eight paths up."""
 _SHARDS_PER_REPLICA = 24
 """Or the last shard would leave the other replicas idle for too long."""
 _SYMBOLS_PER_READ = 256
@@ -90,9 +92,7 @@ class Plan:
         """As told, or: whole tiles for the model, and several shards for every replica."""
         if wanted != "auto":
             return wanted
-        from forecaster.kronos.engine import TILE_SERIES
-
-        symbols_per_tile = math.ceil(TILE_SERIES * len(self.members) / self.n_forecasts)
+        symbols_per_tile = math.ceil(_SERIES_PER_TILE * len(self.members) / self.n_forecasts)
         even = math.ceil(len(self.members) / (replicas * _SHARDS_PER_REPLICA))
         tiles = math.ceil(even / symbols_per_tile)
         return min(SYMBOLS_PER_SHARD, tiles * symbols_per_tile)
@@ -279,8 +279,6 @@ def _identity(
     as_ofs: Sequence[AsOf],
     bars: str,
 ) -> dict[str, Any]:
-    from forecaster.kronos.engine import NUMERICS_VERSION, TILE_PATHS, TILE_SERIES
-
     spec = history.spec
     return {
         "model_id": loaded.forecaster.model_id,
@@ -295,13 +293,10 @@ def _identity(
         },
         "seed": settings.seed,
         "repair": settings.repair,
-        "overflow": "trim",
         "keep_paths": settings.keep_paths,
-        "dtype": "float32",
-        "device": "cpu",
-        "threads_per_replica": 1,
-        "tile": [TILE_SERIES, TILE_PATHS],
-        "numerics": NUMERICS_VERSION,
+        "numerics": loaded.forecaster.numerics(settings.paths)
+        # The driver, which may have no GPU, loads the model on its CPU.
+        | ({"device": "cuda"} if settings.gpus_per_replica else {}),
         "spec": [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],
         "trained_through": None if loaded.trained_through is None else str(loaded.trained_through),
         "bars": bars,

@@ -83,6 +83,9 @@ def _load(job: ReplicaJob, weights: SharedWeights | None) -> Forecaster:
             device=job.device,
             max_context=None if weights is None else weights.max_context,
             threads=1,
+            memory=None if job.memory_mb is None else job.memory_mb * 2**20,
+            precision=job.precision,
+            overflow=job.overflow,
             repair_bars=job.repair,
         )
     if loaded.forecaster.model_id != job.model_id:

@@ -16,6 +16,8 @@ import polars as pl
 from cluster.isolation import Pass
 from cluster.staging import Frames, SeriesNote
 from forecaster.interface import SamplePaths, SamplingParams
+from forecaster.kronos.engine import Precision
+from forecaster.kronos.pipeline import Overflow
 from forecaster.summary import QUANTILES, summarise
 from market.calendars import utc_datetime
 from market.fields import FEATURES
@@ -40,6 +42,9 @@ class ReplicaJob:
     horizon: int
     paths: int
     sampling: SamplingParams
+    precision: Precision
+    overflow: Overflow
+    memory_mb: int | None
     seed: int
     repair: bool
     keep_paths: bool

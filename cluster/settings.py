@@ -69,6 +69,12 @@ class ForecastSettings(BaseModel):
     """Keep the k likeliest tokens; 0 keeps all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Keep the likeliest tokens up to this probability; below 1 the intervals become too narrow."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the model's matrices and caches; bfloat16 is faster where the processor has it."""
+    overflow: Literal["trim", "recompute"] = "trim"
+    """Where lookback + horizon exceed the model's context: drop the oldest bars, or slide along."""
+    memory_mb: int | None = Field(default=None, ge=1)
+    """Most memory for the caches of a replica's paths; none lets it take what it needs."""
     seed: int = Field(default=0, ge=0)
     """Keys the noise together with symbol and as_of."""
     repair: bool = True

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         SamplingParams,
         WindowBatch,
     )
-    from forecaster.kronos.pipeline import KronosForecaster, KronosPredictor
+    from forecaster.kronos.dataframes import KronosPredictor
+    from forecaster.kronos.pipeline import KronosForecaster
     from forecaster.kronos.predictor import Kronos
     from forecaster.kronos.tokenizer import KronosTokenizer
     from forecaster.registry import LoadedModel, known_models, load_forecaster
@@ -27,7 +28,7 @@ _HOME = {
     "HistoricalBootstrap": "baselines",
     "Kronos": "kronos.predictor",
     "KronosForecaster": "kronos.pipeline",
-    "KronosPredictor": "kronos.pipeline",
+    "KronosPredictor": "kronos.dataframes",
     "KronosTokenizer": "kronos.tokenizer",
     "LoadedModel": "registry",
     "RandomWalk": "baselines",

@@ -8,6 +8,7 @@ Legend: B series, S paths, L lookback, H horizon, F features.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +44,9 @@ class _Baseline:
     def max_context(self) -> None:
         return None
 
+    def numerics(self, n_paths: int) -> dict[str, object]:
+        return {}
+
     def sample_paths(
         self, windows: WindowBatch, *, n_paths: int, sampling: SamplingParams, seed: int
     ) -> SamplePaths:
@@ -69,6 +73,14 @@ class _Baseline:
             flags_B=np.zeros(len(windows), dtype=np.int32),
             repaired_B=np.zeros(len(windows), dtype=np.int64),
         )
+
+    def stream_paths(
+        self, windows: WindowBatch, *, n_paths: int, sampling: SamplingParams, seed: int
+    ) -> Iterator[SamplePaths]:
+        """`sample_paths`, 64 series at a time."""
+        for start in range(0, len(windows), 64):
+            part = windows.rows(slice(start, start + 64))
+            yield self.sample_paths(part, n_paths=n_paths, sampling=sampling, seed=seed)
 
     def _series(
         self,

@@ -6,7 +6,8 @@ amount).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -141,6 +142,31 @@ class SamplePaths:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    @classmethod
+    def join(cls, parts: Iterable[SamplePaths]) -> SamplePaths:
+        """Parts of equal horizon and number of paths, one after the other."""
+        collected = list(parts)
+        if len(collected) == 1:
+            return collected[0]
+        return cls(
+            symbols=tuple(symbol for part in collected for symbol in part.symbols),
+            **{
+                name: np.concatenate([getattr(part, name) for part in collected])
+                for name in cls._arrays()
+            },
+        )
+
+    def rows(self, index: npt.NDArray[np.integer]) -> SamplePaths:
+        """The chosen series, in the order given."""
+        return SamplePaths(
+            symbols=tuple(self.symbols[i] for i in index),
+            **{name: getattr(self, name)[index] for name in self._arrays()},
+        )
+
+    @classmethod
+    def _arrays(cls) -> list[str]:
+        return [field.name for field in fields(cls) if field.name != "symbols"]
+
 
 @runtime_checkable
 class Forecaster(Protocol):
@@ -158,7 +184,15 @@ class Forecaster(Protocol):
     def max_context(self) -> int | None:
         """Longest lookback + horizon it can hold; None where there is no limit."""
 
+    def numerics(self, n_paths: int) -> Mapping[str, object]:
+        """What else decides the numbers (precision, tile, version of the code), as JSON values."""
+
     def sample_paths(
         self, windows: WindowBatch, *, n_paths: int, sampling: SamplingParams, seed: int
     ) -> SamplePaths:
         """Draw n_paths paths over windows.horizon steps for every series."""
+
+    def stream_paths(
+        self, windows: WindowBatch, *, n_paths: int, sampling: SamplingParams, seed: int
+    ) -> Iterator[SamplePaths]:
+        """`sample_paths` some series at a time, in order: what is not kept takes no memory."""

@@ -11,6 +11,8 @@ from forecaster.baselines import HistoricalBootstrap, RandomWalk
 from forecaster.interface import Forecaster
 from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
 from forecaster.kronos.checkpoint import TRAINING_RECORD
+from forecaster.kronos.engine import Precision
+from forecaster.kronos.pipeline import Overflow
 from market.errors import CheckpointError
 
 MODELS = Path(__file__).parent / "models"
@@ -149,12 +151,15 @@ def load_forecaster(
     *,
     max_context: int | None = None,
     threads: int | None = None,
+    memory: int | None = None,
+    precision: Precision = "float32",
+    overflow: Overflow = "trim",
     repair_bars: bool = True,
 ) -> LoadedModel:
     """Loads a model by alias, folder or hub id.
 
-    max_context overrides the registry's; threads fixes torch's CPU threads while sampling.
-    Raises CheckpointError as `resolve_model` and `from_pretrained` do.
+    max_context overrides the registry's; the rest is `KronosForecaster`'s. Raises
+    CheckpointError as `resolve_model` and `from_pretrained` do.
     """
     if model in BASELINES:
         return LoadedModel(model, BASELINES[model](), None)
@@ -165,6 +170,9 @@ def load_forecaster(
         max_context=max_context or spec.max_context,
         device=device,
         threads=threads,
+        memory=memory,
+        precision=precision,
+        overflow=overflow,
         repair_bars=repair_bars,
     )
     return LoadedModel(model, forecaster, spec.trained_through)

@@ -8,6 +8,7 @@ Legend: B series, S paths, H horizon, F features, Q quantile levels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,21 +47,28 @@ class Summary:
     """Mean over paths of the standard deviation of one-step simple returns, per bar, not annual."""
 
 
-def summarise(paths: SamplePaths) -> Summary:
-    """Summary of every series. Raises ForecastInputError naming a series with non-finite paths."""
-    finite = np.isfinite(paths.values_BSHF).all(axis=(1, 2, 3))
-    if not finite.all():
-        symbol = paths.symbols[int(np.flatnonzero(~finite)[0])]
-        raise ForecastInputError(
-            f"{symbol}: the model produced values that are not finite; check its weights and the "
-            "scale of the symbol's bars"
-        )
-    parts = [
-        _series(values.astype(np.float64), float(last))
-        for values, last in zip(paths.values_BSHF, paths.last_close_B, strict=True)
-    ]
-    columns = [np.stack(column) for column in zip(*parts, strict=True)]
-    return Summary(paths.values_BSHF.shape[1], *columns)
+def summarise(paths: SamplePaths | Iterable[SamplePaths]) -> Summary:
+    """Summary of every series, of one batch or of a stream, whose parts are let go one by one.
+
+    Raises ForecastInputError naming a series with non-finite paths.
+    """
+    parts = [paths] if isinstance(paths, SamplePaths) else paths
+    rows, n_paths = [], 0
+    for part in parts:
+        finite = np.isfinite(part.values_BSHF).all(axis=(1, 2, 3))
+        if not finite.all():
+            symbol = part.symbols[int(np.flatnonzero(~finite)[0])]
+            raise ForecastInputError(
+                f"{symbol}: the model produced values that are not finite; check its weights and "
+                "the scale of the symbol's bars"
+            )
+        n_paths = part.values_BSHF.shape[1]
+        rows += [
+            _series(values.astype(np.float64), float(last))
+            for values, last in zip(part.values_BSHF, part.last_close_B, strict=True)
+        ]
+    columns = [np.stack(column) for column in zip(*rows, strict=True)]
+    return Summary(n_paths, *columns)
 
 
 def _series(values_SHF: Array, last_close: float) -> tuple[Array | np.float64, ...]:

@@ -20,3 +20,5 @@ class Flag(IntFlag):
     """The lookback was shortened so that lookback + horizon fits the model's context."""
     IN_SAMPLE = 16
     """The as_of date is not after the model's training cut-off."""
+    CONTEXT_SLID = 32
+    """Lookback + horizon exceed the model's context, which slid along: early bars fell out."""

@@ -67,6 +67,19 @@ def forecast(
         float | None,
         typer.Option(help="Keep the likeliest up to this probability (default 1: all)."),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32 (default), or bfloat16: faster where the processor has it."),
+    ] = None,
+    overflow: Annotated[
+        str | None,
+        typer.Option(
+            help="Lookback + horizon beyond the model's context: trim (default) or recompute."
+        ),
+    ] = None,
+    memory_mb: Annotated[
+        int | None, typer.Option(help="Most memory for a replica's sampling caches, in MiB.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Keys all sampling noise (default 0).")] = None,
     repair: Annotated[
         bool | None,
@@ -118,6 +131,9 @@ def forecast(
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "precision": precision,
+        "overflow": overflow,
+        "memory_mb": memory_mb,
         "seed": seed,
         "repair": repair,
         "max_gap_sessions": max_gap_sessions,

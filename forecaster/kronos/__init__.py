@@ -3,7 +3,8 @@
 Needs torch, numpy and safetensors; pandas and huggingface_hub only inside the calls that use them.
 """
 
-from forecaster.kronos.pipeline import KronosForecaster, KronosPredictor
+from forecaster.kronos.dataframes import KronosPredictor
+from forecaster.kronos.pipeline import KronosForecaster
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 

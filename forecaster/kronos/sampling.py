@@ -84,41 +84,49 @@ def filtered_probs(
     set of likeliest tokens whose probability exceeds p, counted after top-k; the first always
     stays. `reference_rule` ignores top_p where top_k > 0, as the reference implementation does.
     """
-    logits = logits / sampling.temperature
+    if sampling.temperature != 1.0:
+        logits = logits / sampling.temperature
     if sampling.top_k > 0:
         k = min(sampling.top_k, logits.shape[-1])
         kth = logits.topk(k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < kth, -torch.inf)
     probs = logits.softmax(-1)
     if sampling.top_p < 1.0 and not (reference_rule and sampling.top_k > 0):
-        probs = torch.where(_nucleus(probs, sampling.top_p), probs, 0.0)
-        probs = probs / probs.sum(-1, keepdim=True)
+        probs.mul_(_nucleus(probs, sampling.top_p))
+        probs.div_(probs.sum(-1, keepdim=True))
     return probs
 
 
 def _nucleus(probs: Tensor, top_p: float) -> Tensor:
-    """Which tokens the nucleus holds; of equal probabilities, lower ids come first."""
+    """1 for tokens the nucleus holds, else 0; of equal probabilities, lower ids come first."""
     if probs.device.type == "cpu":
         # NumPy sorts rows some ten times faster than torch does.
         ordered = torch.from_numpy(np.sort(probs.detach().numpy(), axis=-1)).flip(-1)
     else:
         ordered = probs.sort(dim=-1, descending=True).values
-    before = ordered.cumsum(-1) - ordered
-    size = (before <= top_p).sum(-1, keepdim=True)
-    least = ordered.gather(-1, size - 1)
-    above, equal = probs > least, probs == least
-    room = size - above.sum(-1, keepdim=True)
-    return above | (equal & (equal.cumsum(-1) <= room))
+    reached = ordered.cumsum(-1)
+    # The first token beyond top_p still belongs to the nucleus.
+    last = torch.searchsorted(reached, reached.new_full((*reached.shape[:-1], 1), top_p))
+    last = last.clamp_(max=probs.shape[-1] - 1)
+    least = ordered.gather(-1, last)
+    following = ordered.gather(-1, (last + 1).clamp_(max=probs.shape[-1] - 1))
+    # Comparing into numbers, not booleans: multiplying by those is several times faster.
+    inside = torch.ge(probs, least, out=torch.empty_like(probs))
+    if probs.device.type == "cpu" and not ((following == least) & (least > 0)).any():
+        return inside  # No tie at the edge: nothing to choose. (Asking an accelerator would wait.)
+    equal = probs == least
+    room = last + 1 - (probs > least).sum(-1, keepdim=True)
+    return inside * (~equal | (equal.cumsum(-1) <= room))
 
 
 def draw(probs: Tensor, u: Tensor) -> Tensor:
     """Inverse CDF in token-id order: ids (…) for probabilities (…, V) and uniforms (…).
 
-    u is scaled by the last cumulative sum, so that rounding in it cannot fall off the end; a token
-    of probability 0 is never drawn.
+    u is scaled by the last cumulative sum and kept below it, so that rounding cannot fall off the
+    end; a token of probability 0 is never drawn.
     """
     cdf = probs.cumsum(-1)
-    target = (u * cdf[..., -1]).unsqueeze(-1)
-    ids = (cdf <= target).sum(-1)
-    last = probs.shape[-1] - 1 - probs.flip(-1).ne(0).to(torch.int8).argmax(-1)
-    return torch.minimum(ids, last)
+    total = cdf[..., -1:]
+    below = torch.nextafter(total, torch.zeros_like(total))
+    target = torch.minimum(u.to(cdf)[..., None] * total, below)
+    return torch.searchsorted(cdf, target, right=True)[..., 0]

@@ -28,7 +28,7 @@ def test_the_config_in_the_box_holds_every_key_with_its_default() -> None:
     given = yaml.safe_load(CONFIG.read_text())
     settings = load_settings(CONFIG, ForecastSettings, REQUIRED)
     assert settings == ForecastSettings.model_validate(REQUIRED)
-    commented = {"tokenizer", "address", "store_version", "source", "query"}
+    commented = {"tokenizer", "address", "store_version", "source", "query", "memory_mb"}
     assert set(given) == set(ForecastSettings.model_fields) - set(REQUIRED) - commented
 
 

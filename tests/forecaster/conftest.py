@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from forecaster import Kronos, KronosTokenizer, WindowBatch
+from forecaster import Kronos, KronosTokenizer, SamplingParams, WindowBatch
+from forecaster.kronos import tiles
+from forecaster.kronos.engine import Engine, Tokens
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +66,35 @@ def small_predictor(bits: int = 6, **changes: object) -> Kronos:
 def networks() -> tuple[KronosTokenizer, Kronos]:
     torch.manual_seed(5)
     return small_tokenizer(), small_predictor()
+
+
+def engine_generate(
+    tokenizer: KronosTokenizer,
+    predictor: Kronos,
+    x_BLF: Tensor,
+    stamp_BTC: Tensor,
+    u_BSH2: Tensor,
+    sampling: SamplingParams,
+    max_context: int,
+    *,
+    reference_rule: bool = False,
+    tile: tiles.Tile = tiles.Tile(4, 4),
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The engine through tiles, with the signature of `reference.generate`."""
+    parts = list(
+        tiles.generate(
+            Engine(tokenizer, predictor, max_context),
+            tile,
+            x_BLF,
+            stamp_BTC,
+            lambda rows: u_BSH2[rows],
+            u_BSH2.shape[1],
+            sampling,
+            reference_rule=reference_rule,
+        )
+    )
+    tokens = Tokens(*(torch.cat(half) for half in zip(*(p.tokens for p in parts), strict=True)))
+    return torch.cat([part.bars for part in parts]), tokens.s1, tokens.s2
 
 
 def random_windows(

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from forecaster import Kronos, KronosPredictor, KronosTokenizer, SamplingParams
-from forecaster.kronos import engine, reference
+from forecaster.kronos import reference
 from forecaster.kronos.sampling import filtered_probs
+
+from .conftest import engine_generate
 
 CASES = ["simulated", "tiny", "fixed_time"]
 GREEDY = SamplingParams(temperature=1.0, top_k=1, top_p=1.0)
@@ -142,7 +144,7 @@ def test_sampling_distribution(case: Case, temperature: float, top_k: int, top_p
 
 
 @pytest.mark.parametrize("which", ["within", "overflow", "long"])
-@pytest.mark.parametrize("generate", [reference.generate, engine.generate])
+@pytest.mark.parametrize("generate", [reference.generate, engine_generate])
 def test_greedy_forecast(case: Case, which: str, generate) -> None:  # type: ignore[no-untyped-def]
     x, stamp = case.tensor(f"greedy_{which}_x"), case.tensor(f"greedy_{which}_stamp")
     expected = case.tensor(f"greedy_{which}_pred")

@@ -83,8 +83,28 @@ def test_bad_frames_are_named(predictor: KronosPredictor) -> None:
         predictor.predict(df.assign(high=df["high"].where(df.index != 3)), x, y, 5)
     with pytest.raises(ForecastInputError, match="4 timestamps for 5 bars"):
         predictor.predict(df, x, y[:4], 5)
-    with pytest.raises(ForecastInputError, match="lengths"):
-        predictor.predict_batch([df, df[3:]], [x, x[3:]], [y, y], 5)
+    with pytest.raises(ForecastInputError, match="1 frames, 2 x_timestamps"):
+        predictor.predict_batch([df], [x, x], [y], 5)
+    with pytest.raises(ForecastInputError, match="no series"):
+        predictor.predict_batch([], [], [], 5)
+
+
+def test_lookbacks_may_differ_in_one_call(predictor: KronosPredictor) -> None:
+    """Each series is computed at its own length, so it equals a call of its own."""
+    frames = []
+    for seed, skip in enumerate((0, 7, 0)):
+        df, x, y = frame(seed)
+        frames.append((df[skip:], x[skip:], y))
+    dfs, xs, ys = (list(part) for part in zip(*frames, strict=True))
+    names = ["A", "B", "C"]
+    together = predictor.predict_paths(dfs, xs, ys, 5, sample_count=6, symbols=names)
+    assert together.symbols == tuple(names)
+    for i, (df, x, y) in enumerate(frames):
+        alone = predictor.predict_paths(df, x, y, 5, sample_count=6, symbols=[names[i]])
+        assert np.array_equal(alone.values_BSHF[0], together.values_BSHF[i])
+    batch = predictor.predict_batch(dfs, xs, ys, 5, top_k=1)
+    for (df, x, y), mean in zip(frames, batch, strict=True):
+        assert predictor.predict(df, x, y, 5, top_k=1).equals(mean)
 
 
 @pytest.mark.parametrize("baseline", [RandomWalk(), HistoricalBootstrap()])
