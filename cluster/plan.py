@@ -294,7 +294,7 @@ def _identity(
         "seed": settings.seed,
         "repair": settings.repair,
         "keep_paths": settings.keep_paths,
-        "numerics": loaded.forecaster.numerics(settings.paths)
+        "numerics": dict(loaded.forecaster.numerics(settings.paths))
         # The driver, which may have no GPU, loads the model on its CPU.
         | ({"device": "cuda"} if settings.gpus_per_replica else {}),
         "spec": [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],

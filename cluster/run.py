@@ -34,6 +34,7 @@ from cluster.staging import FinishedShard
 from cluster.stream import shard_dataset
 from cluster.tally import Activity, Tally
 from cluster.weights import SharedWeights
+from market import errors
 from market.errors import CandlecastError
 
 if TYPE_CHECKING:
@@ -246,8 +247,10 @@ def _explained(error: BaseException | None) -> ForecastRunError:
             "the replicas ended without an error but left shards unfinished; is the folder of "
             "--out visible to every node? The same command resumes what was finished"
         )
-    found = _RAISED.search(str(error))
-    cause = f"{found[1]}: {found[2]}" if found else type(error).__name__
+    raised = _RAISED.findall(str(error))
+    ours = [each for each in raised if hasattr(errors, each[0])]  # these name file and remedy
+    name, text = (ours or raised or [(type(error).__name__, "")])[0]
+    cause = f"{name}: {text}".removesuffix(": ")
     return ForecastRunError(
         f"the replicas could not finish ({cause}); what was finished is kept, and the same command "
         "resumes it"
