@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -215,7 +216,7 @@ class ForecastTable:
             handle = self._open_or_create(kind)
             last_version = handle.transaction_version(app_id)
             there = (
-                pl.scan_delta(handle)
+                _lazy(handle, self.folder.at(kind))
                 .filter(pl.col("model_id") == model_id, pl.col("as_of_date") == day)
                 .collect()
             )
@@ -284,14 +285,21 @@ class ForecastTable:
                 f"--out {self.folder}'"
             )
         if self._versions is None:
-            return pl.scan_delta(place)
+            return _lazy(DeltaTable(place), place)
         if kind not in self._versions:
             raise StoreError(f"{place}: held nothing yet at that version")
-        return pl.scan_delta(place, version=self._versions[kind])
+        return _lazy(DeltaTable(place, version=self._versions[kind]), place)
 
     def _visible(self, kind: Kind) -> pl.LazyFrame:
         key = ["model_id", "as_of_date", "as_of", "run_id"]
         return self._scan(kind).join(self._scan("steps").select(key).unique(), on=key, how="semi")
+
+
+def _lazy(handle: DeltaTable, place: str) -> pl.LazyFrame:
+    """A table lazily. Polars does not find local files below a folder whose name a URL escapes."""
+    if quote(place, safe="/:") == place:
+        return pl.scan_delta(handle)
+    return pl.scan_pyarrow_dataset(handle.to_pyarrow_dataset(), allow_pyarrow_filter=False)
 
 
 def group_by_date(frames: Iterable[pl.LazyFrame], kind: Kind, day: date) -> pl.DataFrame:

@@ -115,7 +115,7 @@ def _orphans(table: ForecastTable, age: timedelta) -> Iterator[tuple[str, int]]:
 def _referred(table: ForecastTable, kind: str, logs: list[str]) -> set[str]:
     """Files any version shows: those the log added, and the newest version's (from checkpoints)."""
     place = table.folder.at(kind)
-    shown = {unquote(uri.split(place, 1)[-1].lstrip("/")) for uri in DeltaTable(place).file_uris()}
+    shown = {unquote(uri).split(place, 1)[-1].lstrip("/") for uri in DeltaTable(place).file_uris()}
     for name in logs:
         for line in (table.folder / kind).read(name).splitlines():
             action = json.loads(line)

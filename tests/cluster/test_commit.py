@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -217,3 +217,19 @@ def test_a_table_of_other_code_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs" / "abc.json").write_text('{"format": 99}')
     with pytest.raises(StoreError, match="format 99, written by a newer candlecast"):
         ForecastTable(tmp_path).runs()
+
+
+def test_a_folder_with_an_awkward_name_works_like_any_other(tmp_path: Path) -> None:
+    root = tmp_path / "my tables (größer) 100%"
+    table = ForecastTable(root)
+    table.commit("r1", "m", DAY, frames("r1", venue="24/7"))
+    table.commit("r2", "m", DAY, frames("r2", value=2.0))
+    plain = ForecastTable(tmp_path / "plain")
+    plain.commit("r1", "m", DAY, frames("r1", venue="24/7"))
+    plain.commit("r2", "m", DAY, frames("r2", value=2.0))
+    for read in (ForecastTable.scan, ForecastTable.path_stats):
+        assert read(table).collect().equals(read(plain).collect(), null_equal=True)
+        assert read(table).collect_schema() == read(plain).collect_schema()
+    assert table.committed_dates("r1", "m") == {DAY}
+    assert set(table.at(version=1).scan().collect()["run_id"]) == {"r1"}
+    assert vacuum(table, orphan_age=timedelta(0)).orphans == ()
