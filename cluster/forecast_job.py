@@ -1,10 +1,12 @@
-"""A forecast run from plan to committed table. Knows the order of things; prints nothing.
+"""A forecast run from plan to published table. Knows the order of things; prints nothing.
 
     plan      who is eligible when, and the run's id
+    lease     one driver per run; another waits and finds the work done, or takes over
     resume    shards whose manifest is already there
     stream    Ray Data source -> replicas -> staging files
     commit    one Delta transaction per date
     record    what was done, skipped, replaced, and when
+    publish   the pointer to the newest night
 
 Killing it anywhere and running it again gives the same table.
 """
@@ -12,25 +14,32 @@ Killing it anywhere and running it again gives the same table.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from datetime import date
 
 import polars as pl
 
+from cluster.isolation import Pass
 from cluster.plan import Plan, Shard, build_plan
+from cluster.records import final_record, new_record, newest_night
 from cluster.rows import ReplicaJob
-from cluster.session import ray_session
+from cluster.session import Pool, replica_pool
 from cluster.settings import ForecastSettings
-from cluster.staging import DateResult, FinishedShard
+from cluster.staging import FinishedShard
+from cluster.tally import Activity
+from cluster.weights import shared_weights
 from forecaster import LoadedModel, SamplingParams, load_forecaster
 from market.errors import CandlecastError, ForecastInputError
-from market.forecast_schema import DateRecord, Kind, RunRecord, SymbolNote
-from market.forecasts import ForecastTable, group_by_date
+from market.forecast_schema import Kind, RunRecord
+from market.forecasts import Committed, ForecastTable, group_by_date
 from market.history import MarketHistory
+from market.importers import import_query
+from market.leases import Lease, LeaseHeldError, hold
+from market.vacuum import lease_name
 
-_LIBRARIES = ("candlecast", "torch", "numpy", "polars", "ray", "deltalake")
+_WAIT_POLL_SECONDS = 1.0
 
 Report = Callable[[str, int, int], None]
 """Called with the stage, what is done and the total, in forecasts (symbol and date)."""
@@ -47,6 +56,10 @@ class ForecastReport:
     """Forecasts taken over from an interrupted attempt."""
     seconds: dict[str, float]
     """Wall time of each stage of this call."""
+    activity: Activity | None = None
+    """When each replica was at work; None where nothing was computed."""
+    replicas: int = 0
+    """Most replicas that were to run."""
 
     @property
     def computed(self) -> int:
@@ -68,7 +81,9 @@ def run_forecast(
     """
     clock = _Clock()
     report("plan", 0, 0)
-    history = MarketHistory.open(settings.store)
+    if settings.source is not None and settings.query is not None:
+        import_query(settings.source, settings.query, settings.store)
+    history = MarketHistory.open(settings.store, version=settings.store_version)
     table = ForecastTable(settings.out)
     loaded = load_forecaster(
         settings.model,
@@ -81,57 +96,113 @@ def run_forecast(
     clock.lap("plan")
 
     if done := _completed(table, plan.run_id):
-        return ForecastReport(done, already_done=True, resumed=0, seconds=clock.laps)
-    record = _new_record(plan, loaded, settings, history, table.run(plan.run_id))
-    table.write_run(record)
+        return _already_done(table, done, clock)
+    with _only_driver(table, plan.run_id, settings.wait_for_other_s, report) as lease:
+        clock.lap("wait")
+        if done := _completed(table, plan.run_id):
+            return _already_done(table, done, clock)
+        return _run(settings, history, table, loaded, plan, lease, clock, report)
 
+
+def _run(
+    settings: ForecastSettings,
+    history: MarketHistory,
+    table: ForecastTable,
+    loaded: LoadedModel,
+    plan: Plan,
+    lease: Lease,
+    clock: _Clock,
+    report: Report,
+) -> ForecastReport:
+    record = new_record(plan, loaded, settings, history, table.run(plan.run_id))
+    table.write_run(record)
     job = _replica_job(plan, loaded, settings, history, table)
     try:
-        with ray_session(settings.replicas, len(plan.members), settings.address) as replicas:
+        with replica_pool(
+            settings.replicas, len(plan.members), settings.address, settings.gpus_per_replica
+        ) as pool:
             clock.lap("start")
-            shards = plan.shards(plan.symbols_per_shard(settings.shard_size, replicas))
-            resumed = _stream(history, plan, shards, job, replicas, settings, report)
+            shards = plan.shards(plan.symbols_per_shard(settings.shard_size, pool.most))
+            table.write_plan(plan.run_id, plan.frame(shards))
+            resumed, activity = _stream(history, loaded, plan, shards, job, pool, settings, report)
         clock.lap("forecast")
         report("commit", 0, len(plan.as_ofs))
         finished = _finished(job, shards)
-        replaced = _commit(table, plan, job.model_id, finished, report)
+        committed = _commit(table, plan, job.model_id, finished, lease, report)
         clock.lap("commit")
     except (CandlecastError, OSError):
-        # Another driver of the same run may have committed it and cleared the staging.
+        # Another driver may have taken over, committed the run and cleared the staging.
         if done := _completed(table, plan.run_id):
-            return ForecastReport(done, already_done=True, resumed=0, seconds=clock.laps)
+            return _already_done(table, done, clock)
         raise
-    record = _final_record(record, finished, replaced, clock.laps["forecast"])
+    record = final_record(record, finished, committed, clock.laps["forecast"])
     table.write_run(record)
+    _publish(table, record)
     table.clear_staging(plan.run_id)
-    return ForecastReport(record, already_done=False, resumed=resumed, seconds=clock.laps)
+    return ForecastReport(record, False, resumed, clock.laps, activity, pool.most)
+
+
+@contextmanager
+def _only_driver(
+    table: ForecastTable, run_id: str, wait_s: float, report: Report
+) -> Iterator[Lease]:
+    """Hold the run's lease inside the block, after waiting for another driver to end.
+
+    Raises LeaseHeldError where it is still at work after wait_s.
+    """
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        while True:
+            try:
+                lease = stack.enter_context(hold(table.leases, lease_name(run_id)))
+                break
+            except LeaseHeldError:
+                if time.monotonic() - begun >= wait_s:
+                    raise
+                report("wait", 0, 0)
+                time.sleep(_WAIT_POLL_SECONDS)
+        yield lease
+
+
+def _already_done(table: ForecastTable, record: RunRecord, clock: _Clock) -> ForecastReport:
+    _publish(table, record)  # its driver may have died between the record and the pointer
+    return ForecastReport(record, already_done=True, resumed=0, seconds=clock.laps)
+
+
+def _publish(table: ForecastTable, record: RunRecord) -> None:
+    night = newest_night(record)
+    if night is not None:
+        table.publish(night)
 
 
 def _stream(
     history: MarketHistory,
+    loaded: LoadedModel,
     plan: Plan,
     shards: Sequence[Shard],
     job: ReplicaJob,
-    replicas: int,
+    pool: Pool,
     settings: ForecastSettings,
     report: Report,
-) -> int:
+) -> tuple[int, Activity | None]:
     """Forecast the shards that have no manifest yet; how many forecasts the others hold."""
     from cluster.run import run_shards  # Ray reads its environment when it is imported
 
     todo = [shard for shard in shards if FinishedShard.read(job.staging, shard.key) is None]
     resumed = plan.n_forecasts - sum(shard.n_forecasts for shard in todo)
     report("forecast", resumed, plan.n_forecasts)
-    if todo:
-        run_shards(
-            history,
-            todo,
-            job,
-            replicas=min(replicas, len(todo)),
-            timeout_s=settings.no_progress_timeout_s,
-            report=lambda done: report("forecast", resumed + done, plan.n_forecasts),
-        )
-    return resumed
+    if not todo:
+        return resumed, None
+    activity = run_shards(
+        history,
+        todo,
+        job,
+        shared_weights(loaded),
+        pool=pool,
+        timeout_s=settings.no_progress_timeout_s,
+        report=lambda done: report("forecast", resumed + done, plan.n_forecasts),
+    )
+    return resumed, activity
 
 
 def _completed(table: ForecastTable, run_id: str) -> RunRecord | None:
@@ -170,7 +241,9 @@ def _replica_job(
         seed=settings.seed,
         repair=settings.repair,
         keep_paths=settings.keep_paths,
-        staging=table.staging(plan.run_id).absolute(),
+        staging=table.staging(plan.run_id),
+        device="cuda:0" if settings.gpus_per_replica else "cpu",
+        submission=Pass.first(),
     )
 
 
@@ -190,9 +263,10 @@ def _commit(
     plan: Plan,
     model_id: str,
     finished: Sequence[FinishedShard],
+    lease: Lease,
     report: Report,
-) -> set[str]:
-    """Every date with rows, one after the other; the runs whose rows were replaced."""
+) -> dict[date, Committed]:
+    """Every date with rows, one after the other."""
     failures = [failure for shard in finished for r in shard.results for failure in r.failed]
     if not any(shard.files for shard in finished):
         symbol, error = failures[0]
@@ -205,82 +279,14 @@ def _commit(
         for kind in kinds
     }
     days = sorted({as_of.session for as_of in plan.as_ofs})
-    replaced: set[str] = set()
+    committed: dict[date, Committed] = {}
     for done, day in enumerate(days, start=1):
+        lease.require()
         frames = {kind: group_by_date(scans[kind], kind, day) for kind in kinds if scans[kind]}
         if frames["steps"].height:
-            replaced.update(table.commit(plan.run_id, model_id, day, frames).replaced)
+            committed[day] = table.commit(plan.run_id, model_id, day, frames)
         report("commit", done, len(days))
-    return replaced
-
-
-def _new_record(
-    plan: Plan,
-    loaded: LoadedModel,
-    settings: ForecastSettings,
-    history: MarketHistory,
-    earlier: RunRecord | None,
-) -> RunRecord:
-    through = loaded.trained_through
-    spec = history.spec
-    eligible = plan.eligible()
-    return RunRecord(
-        run_id=plan.run_id,
-        model_id=loaded.forecaster.model_id,
-        model=loaded.name,
-        status="running",
-        started_at=datetime.now(UTC) if earlier is None else earlier.started_at,
-        forecast_seconds=0.0 if earlier is None else earlier.forecast_seconds,
-        identity=plan.identity,
-        settings=settings.model_dump(mode="json"),
-        history={
-            "root": str(history.root),
-            "version": history.version,
-            "venue": spec.venue,
-            "freq": spec.freq,
-        },
-        versions={name: version(name) for name in _LIBRARIES},
-        dates=tuple(
-            DateRecord(
-                as_of=as_of.close_utc,
-                as_of_date=as_of.session,
-                eligible=eligible[as_of],
-                in_sample=through is not None and as_of.session <= through,
-            )
-            for as_of in plan.as_ofs
-        ),
-        skipped=plan.skipped,
-    )
-
-
-def _final_record(
-    record: RunRecord, finished: Sequence[FinishedShard], replaced: set[str], seconds: float
-) -> RunRecord:
-    results: list[DateResult] = [result for shard in finished for result in shard.results]
-    forecast: dict[datetime, int] = {}
-    failed: dict[tuple[datetime, str], list[str]] = {}
-    for result in results:
-        forecast[result.as_of] = forecast.get(result.as_of, 0) + result.forecast
-        for symbol, error in result.failed:
-            failed.setdefault((result.as_of, error), []).append(symbol)
-    return record.model_copy(
-        update={
-            "status": "finished",
-            "finished_at": datetime.now(UTC),
-            "forecast_seconds": record.forecast_seconds + seconds,
-            "dates": tuple(
-                each.model_copy(update={"forecast": forecast.get(each.as_of, 0)})
-                for each in record.dates
-            ),
-            "failed": tuple(
-                SymbolNote(as_of=as_of, reason=error, symbols=tuple(symbols))
-                for (as_of, error), symbols in failed.items()
-            ),
-            "trimmed": sum(result.trimmed for result in results),
-            "repaired_bars": sum(result.repaired_bars for result in results),
-            "replaced_runs": tuple(sorted(replaced)),
-        }
-    )
+    return committed
 
 
 class _Clock:

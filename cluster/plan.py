@@ -12,14 +12,16 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import polars as pl
 
 from cluster.settings import ForecastSettings
 from market.errors import ForecastInputError
 from market.forecast_schema import SymbolNote
+from market.manifest import bucket_of
 from market.spec import AsOf
 from market.universe import parse_universe
 from market.windows import SymbolSeries, eligibility, window_at
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 SYMBOLS_PER_SHARD = 64
 _SERIES_PER_TILE = 16
 """Series that fill whole tiles of the models from eight paths up."""
-_SHARDS_PER_REPLICA = 8
+_SHARDS_PER_REPLICA = 24
+"""Or the last shard would leave the other replicas idle for too long."""
 _SYMBOLS_PER_READ = 256
 _MIN_LOOKBACK = 2
 """With fewer bars a window has no scale."""
@@ -94,10 +97,39 @@ class Plan:
         tiles = math.ceil(even / symbols_per_tile)
         return min(SYMBOLS_PER_SHARD, tiles * symbols_per_tile)
 
+    def frame(self, shards: Sequence[Shard]) -> pl.DataFrame:
+        """What the run set out to do, one row per symbol and moment: shard, or why there is none.
+
+        Columns symbol, as_of, shard (null where excluded), reason (null where eligible).
+        """
+        rows = [
+            (member.symbol, as_of.close_utc, shard.key, None)
+            for shard in shards
+            for member in shard.members
+            for as_of in member.as_ofs
+        ]
+        left_out = [
+            (symbol, note.as_of, None, note.reason)
+            for note in self.skipped
+            for symbol in note.symbols
+        ]
+        schema = pl.Schema(
+            {
+                "symbol": pl.String(),
+                "as_of": pl.Datetime("us", "UTC"),
+                "shard": pl.String(),
+                "reason": pl.String(),
+            }
+        )
+        return pl.DataFrame([*rows, *left_out], schema=schema, orient="row").sort("symbol", "as_of")
+
     def shards(self, symbols_per_shard: int) -> list[Shard]:
+        """Cut along the lake's buckets, so that a shard's read opens few files, and by number of
+        moments, so that symbols of a shard bring whole tiles together."""
+        members = sorted(self.members, key=lambda m: (bucket_of(m.symbol), -len(m.as_ofs)))
         return [
-            self._shard(self.members[first : first + symbols_per_shard])
-            for first in range(0, len(self.members), symbols_per_shard)
+            self._shard(tuple(members[first : first + symbols_per_shard]))
+            for first in range(0, len(members), symbols_per_shard)
         ]
 
     def _shard(self, members: tuple[ShardSymbol, ...]) -> Shard:
@@ -139,8 +171,8 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
     members: list[ShardSymbol] = []
     first_sessions: dict[str, date] = {}
     reasons: dict[tuple[AsOf, str], list[str]] = defaultdict(list)
-    bars_hash = hashlib.blake2b(digest_size=16)
-    for symbol, series in _series(history, sorted(wanted), as_ofs[-1]):
+    digests: dict[str, bytes] = {}
+    for symbol, series in _series(history, sorted(wanted, key=_by_bucket), as_ofs[-1]):
         eligible: list[AsOf] = []
         for as_of in wanted[symbol]:
             reason = (
@@ -160,12 +192,13 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
                 reasons[as_of, reason].append(symbol)
         if series is not None and eligible:
             read_N = _bars_read(series, eligible, settings.lookback)
-            bars_hash.update(_bars_digest(series, read_N, eligible))
+            digests[symbol] = _bars_digest(series, read_N, eligible)
             members.append(ShardSymbol(symbol, tuple(eligible)))
             first_sessions[symbol] = series.sessions_N[read_N.argmax()].item()
+    members.sort(key=lambda member: member.symbol)
     skipped = tuple(
-        SymbolNote(as_of=as_of.close_utc, reason=reason, symbols=tuple(symbols))
-        for (as_of, reason), symbols in reasons.items()
+        SymbolNote(as_of=as_of.close_utc, reason=reason, symbols=tuple(sorted(symbols)))
+        for (as_of, reason), symbols in sorted(reasons.items(), key=_by_moment)
     )
     if not members:
         example = skipped[0]
@@ -173,6 +206,9 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
             f"none of {len(wanted)} symbols can be forecast from {len(as_ofs)} date(s); "
             f"for example {example.symbols[0]}: {example.reason}"
         )
+    bars_hash = hashlib.blake2b(digest_size=16)
+    for symbol in sorted(digests):
+        bars_hash.update(digests[symbol])
     identity = _identity(history, loaded, settings, as_ofs, bars_hash.hexdigest())
     return Plan(
         run_id=digest(json.dumps(identity, sort_keys=True).encode()),
@@ -182,6 +218,16 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
         first_sessions=first_sessions,
         skipped=skipped,
     )
+
+
+def _by_bucket(symbol: str) -> tuple[int, str]:
+    """Symbols of one bucket together: each file of the lake is opened for few reads."""
+    return bucket_of(symbol), symbol
+
+
+def _by_moment(note: tuple[tuple[AsOf, str], list[str]]) -> tuple[datetime, str]:
+    (as_of, reason), _ = note
+    return as_of.close_utc, reason
 
 
 def digest(content: bytes) -> str:
@@ -248,7 +294,9 @@ def _identity(
         "seed": settings.seed,
         "repair": settings.repair,
         "keep_paths": settings.keep_paths,
-        "numerics": loaded.forecaster.numerics(settings.paths),
+        "numerics": dict(loaded.forecaster.numerics(settings.paths))
+        # The driver, which may have no GPU, loads the model on its CPU.
+        | ({"device": "cuda"} if settings.gpus_per_replica else {}),
         "spec": [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],
         "trained_through": None if loaded.trained_through is None else str(loaded.trained_through),
         "bars": bars,

@@ -6,17 +6,23 @@ that runs twice, or in other company, gives the same rows.
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import ray
 
+from cluster.isolation import ShardNotes
 from cluster.rows import ReplicaJob, Task, series_notes, table_rows
 from cluster.staging import DateResult, Frames, SeriesNote, ShardFiles
 from cluster.stream import SymbolJob, jobs_of_block
+from cluster.weights import SharedWeights
 from forecaster.interface import Forecaster, WindowBatch
 from market.calendars import future_timestamps, utc_datetime
 from market.errors import CheckpointError
@@ -30,66 +36,73 @@ SERIES_PER_CALL = 64
 class Replica:
     """Holds tokenizer and predictor of one run; called with one shard's block at a time."""
 
-    def __init__(self, job: ReplicaJob, tally: Any) -> None:
+    def __init__(self, job: ReplicaJob, tally: Any, weights: Sequence[Any]) -> None:
+        """weights: a reference to SharedWeights, in a list; empty for baselines."""
         self._job = job
         self._tally = tally
+        self._name = uuid.uuid4().hex
         self._broken: Exception | None = None
         try:
-            self._forecaster = _load(job)
+            self._forecaster = _load(job, ray.get(weights[0]) if weights else None)
         except Exception as error:
             # Raised by the first call: an error in here would be retried, and printed by Ray.
             self._broken = error
+        tally.ready.remote(self._name, time.time())
 
     def __call__(self, block: pa.Table) -> pa.Table:
         if self._broken is not None:
             raise self._broken
         key = str(block["shard"][0])
         files = ShardFiles(self._job.staging, key)
+        notes = ShardNotes(self._job.staging, self._job.submission, key)
         results: dict[datetime, DateResult] = {}
         symbols = list(jobs_of_block(block))
-        for notes, frames in forecast_symbols(self._forecaster, self._job, symbols):
+        begun = time.time()
+        for found, frames in forecast_symbols(self._forecaster, self._job, symbols, notes):
             files.write(frames)
-            for note in notes:
+            for note in found:
                 results.setdefault(note.as_of, DateResult(note.as_of)).add(note)
-            self._tally.add.remote(len(notes))
+            ended = time.time()
+            self._tally.add.remote(self._name, len(found), begun, ended)
+            begun = ended
         files.finish(list(results.values()))
-        return pa.table(
-            {
-                "shard": [key] * len(results),
-                "as_of": list(results),
-                "forecast": [result.forecast for result in results.values()],
-                "failed": [len(result.failed) for result in results.values()],
-            }
-        )
+        return pa.table({"shard": [key]})
 
 
-def _load(job: ReplicaJob) -> Forecaster:
+def _load(job: ReplicaJob, weights: SharedWeights | None) -> Forecaster:
     """The run's forecaster, on one thread. Raises CheckpointError where the weights differ."""
     from forecaster import load_forecaster
 
-    loaded = load_forecaster(
-        job.model,
-        job.tokenizer,
-        threads=1,
-        memory=None if job.memory_mb is None else job.memory_mb * 2**20,
-        precision=job.precision,
-        overflow=job.overflow,
-        repair_bars=job.repair,
-    )
+    with (
+        nullcontext((job.tokenizer, job.model)) if weights is None else weights.unpacked() as found
+    ):
+        tokenizer, model = found
+        loaded = load_forecaster(
+            model,
+            tokenizer,
+            device=job.device,
+            max_context=None if weights is None else weights.max_context,
+            threads=1,
+            memory=None if job.memory_mb is None else job.memory_mb * 2**20,
+            precision=job.precision,
+            overflow=job.overflow,
+            repair_bars=job.repair,
+        )
     if loaded.forecaster.model_id != job.model_id:
         raise CheckpointError(
             f"{job.model}: this worker loaded other weights ({loaded.forecaster.model_id}) "
-            f"than the driver ({job.model_id}); make the same files visible on every node"
+            f"than the driver ({job.model_id}); install the same candlecast on every node"
         )
     return loaded.forecaster
 
 
 def forecast_symbols(
-    forecaster: Forecaster, job: ReplicaJob, symbols: Sequence[SymbolJob]
+    forecaster: Forecaster, job: ReplicaJob, symbols: Sequence[SymbolJob], notes: ShardNotes
 ) -> Iterator[tuple[list[SeriesNote], Frames]]:
-    """Forecast every (symbol, as_of), batch by batch in the order of (as_of, symbol).
+    """Forecast every (symbol, as_of), tile by tile in the order of (as_of, symbol).
 
-    A series whose forecast raises an error has a note that says so and no rows.
+    A series whose forecast raises an error, or kills its process again and again, has a note that
+    says so and no rows.
     """
     tasks = sorted(
         (
@@ -100,7 +113,18 @@ def forecast_symbols(
         key=lambda task: (task.window.as_of, task.window.symbol),
     )
     for start in range(0, len(tasks), SERIES_PER_CALL):
-        yield _forecast(forecaster, job, tasks[start : start + SERIES_PER_CALL])
+        tile = tasks[start : start + SERIES_PER_CALL]
+        keys = [(task.window.symbol, str(task.window.as_of)) for task in tile]
+        whole = not notes.must_split(keys) and notes.verdict(keys[0], keys) is None
+        for part in [tile] if whole else [[task] for task in tile]:
+            part_keys = keys if whole else [(part[0].window.symbol, str(part[0].window.as_of))]
+            if not whole and (reason := notes.verdict(part_keys[0], keys)) is not None:
+                window = part[0].window
+                yield [SeriesNote(window.symbol, utc_datetime(window.as_of), error=reason)], {}
+                continue
+            with notes.around(part_keys):
+                result = _forecast(forecaster, job, part)
+            yield result
 
 
 def _forecast(

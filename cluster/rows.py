@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
+from cluster.isolation import Pass
 from cluster.staging import Frames, SeriesNote
 from forecaster.interface import SamplePaths, SamplingParams
 from forecaster.kronos.engine import Precision
@@ -24,6 +24,7 @@ from market.fields import FEATURES
 from market.flags import Flag
 from market.forecast_schema import SCHEMAS
 from market.spec import StoreSpec
+from market.storage import Folder
 from market.windows import SymbolSeries, Window
 
 
@@ -47,7 +48,10 @@ class ReplicaJob:
     seed: int
     repair: bool
     keep_paths: bool
-    staging: Path
+    staging: Folder
+    device: str
+    """Of the replicas, as torch names it."""
+    submission: Pass
 
 
 class Task(NamedTuple):

@@ -13,12 +13,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from market.errors import ConfigError
 
 READER_CPUS = 0.5
-"""CPU of one read task; differs from a replica's, so that Ray does not fuse the two."""
+"""CPU that must be left for reading when a run starts."""
+READER_CLAIM = 0.0
+"""CPU a read task asks Ray for. None: where a node was lost and replicas took every CPU that is
+left, a reader that claimed one would wait for ever, and the replicas with it. It differs from a
+replica's, so that Ray does not fuse the two; how many run at once is bounded by their pool."""
 REPLICA_CPUS = 1.0
 _CONNECT_SECONDS = 5.0
 _OBJECT_STORE_BYTES = 10**9  # series pass through it, never windows or paths
@@ -35,14 +40,57 @@ _ENVIRONMENT = {
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
 
+@dataclass(frozen=True)
+class Pool:
+    """How many replicas run."""
+
+    least: int
+    """Started at once."""
+    most: int
+    """Grown to while there is work and room."""
+    gpus: float = 0.0
+    """Of each replica."""
+
+
+def replica_bounds(replicas: int | str) -> tuple[int, int] | None:
+    """Bounds of "4" or "2:8"; None for auto."""
+    if replicas == "auto":
+        return None
+    least, _, most = str(replicas).partition(":")
+    return int(least), int(most or least)
+
+
+@contextmanager
+def replica_pool(
+    replicas: int | str, work: int, address: str | None = None, gpus: float = 0.0
+) -> Iterator[Pool]:
+    """Ray is up inside the block; yields the pool that fits on it.
+
+    replicas: a number, "min:max", or auto. work: units of work, more replicas would stand idle.
+    gpus: of each replica; a fraction lets several share a device.
+    Raises ConfigError as ray_session does, and where the GPUs are missing.
+    """
+    bounds = replica_bounds(replicas)
+    wanted: int | Literal["auto"] = "auto" if bounds is None else bounds[1]
+    least = 1 if bounds is None else bounds[0]
+    with ray_session(wanted, work, address, least=least, gpus=gpus) as most:
+        yield Pool(most if bounds is None else min(bounds[0], most), most, gpus)
+
+
 @contextmanager
 def ray_session(
-    replicas: int | Literal["auto"], most: int, address: str | None = None
+    replicas: int | Literal["auto"],
+    most: int,
+    address: str | None = None,
+    *,
+    least: int | None = None,
+    gpus: float = 0.0,
 ) -> Iterator[int]:
     """Ray is up inside the block; yields how many replicas to run.
 
     replicas: how many, or auto: one per core of this machine, or as many as a joined cluster has
-    CPUs for. most: more would have nothing to do.
+    CPUs for. most: more would have nothing to do. least: so many are enough to begin; a cluster
+    may grow to the rest. gpus: of each replica.
 
     A Ray that already runs in this process is used and left running. A local one gets one CPU more
     than there are replicas, for readers. Raises ConfigError where a cluster cannot be reached or
@@ -55,13 +103,14 @@ def ray_session(
 
     if ray.is_initialized():
         _quiet(ray)
-        yield _fitting(ray, replicas, most)
+        yield _fitting(ray, replicas, most, least, gpus)
         return
     wanted = min(_cores() if replicas == "auto" else replicas, most)
     try:
-        _start(ray, address, local_cpus=wanted + 1)
+        _start(ray, address, local_cpus=wanted + 1, gpus=gpus > 0)
         _quiet(ray)
-        yield wanted if address is None else _fitting(ray, replicas, most)
+        local = address is None and not gpus
+        yield wanted if local else _fitting(ray, replicas, most, least, gpus)
     finally:
         ray.shutdown()
 
@@ -72,7 +121,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _start(ray: Any, address: str | None, local_cpus: int) -> None:
+def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with warnings.catch_warnings(), _mute_stderr():
         warnings.simplefilter("ignore")  # Ray's own deprecations: nothing a user could act on
@@ -88,7 +137,7 @@ def _start(ray: Any, address: str | None, local_cpus: int) -> None:
                 ray.init(
                     address="local",
                     num_cpus=local_cpus,
-                    num_gpus=0,
+                    num_gpus=None if gpus else 0,
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
                     **common,
@@ -153,15 +202,23 @@ def _quiet(ray: Any) -> None:
             handler.setLevel(logging.CRITICAL + 1)
 
 
-def _fitting(ray: Any, replicas: int | Literal["auto"], most: int) -> int:
-    """Replicas that fit beside one reader on what the cluster has."""
-    cpus = float(ray.cluster_resources().get("CPU", 0.0))
+def _fitting(
+    ray: Any, replicas: int | Literal["auto"], most: int, least: int | None, gpus: float
+) -> int:
+    """Replicas that fit beside one reader on what the cluster has, or may grow to."""
+    has = ray.cluster_resources()
+    cpus, devices = float(has.get("CPU", 0.0)), float(has.get("GPU", 0.0))
     room = int((cpus - READER_CPUS) // REPLICA_CPUS)
-    least = 1 if replicas == "auto" else min(replicas, most)
-    if room < least:
+    if gpus:
+        room = min(room, int(devices / gpus + 1e-9))
+    wanted = most if replicas == "auto" else min(replicas, most)
+    needed = 1 if replicas == "auto" else min(wanted, least or wanted)
+    if room < needed:
+        per_replica = f"{REPLICA_CPUS:g} each" + (f" and {gpus:g} GPU" if gpus else "")
+        found = f"{cpus:g} CPUs" + (f" and {devices:g} GPUs" if gpus else "")
         raise ConfigError(
-            f"the Ray cluster has {cpus:g} CPUs, but {least} replica(s) need {REPLICA_CPUS:g} each "
+            f"the Ray cluster has {found}, but {needed} replica(s) need {per_replica} "
             f"and a reader {READER_CPUS:g}; lower --replicas, or give the cluster more "
-            f"(ray start --num-cpus={least + 1})"
+            f"(ray start --num-cpus={needed + 1})"
         )
-    return min(room, most) if replicas == "auto" else least
+    return wanted if replicas != "auto" else min(room, most)

@@ -7,12 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from market.errors import ConfigError
+from market.storage import is_url
+
+
+def _place(value: str | Path) -> str | Path:
+    return value if is_url(str(value)) else Path(value)
+
+
+Place = Annotated[str | Path, AfterValidator(_place)]
+"""A local folder, or a URL such as s3://bucket/folder."""
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -24,8 +41,14 @@ class ForecastSettings(BaseModel):
 
     store: Path
     """Folder of the history lake."""
-    out: Path
-    """Folder of the forecast table; made when missing."""
+    source: str | None = None
+    """Database to import bars from first, duckdb:///file.db; needs query."""
+    query: str | None = None
+    """SQL that selects those bars."""
+    store_version: str | None = None
+    """Version of the history to read; the newest without. Repeats an older night exactly."""
+    out: Place
+    """Folder or URL of the forecast table; made when missing."""
     as_of: str
     """A date, or FROM:TO:STEP with STEP one of daily, weekly, monthly or a number of sessions."""
     universe: str = "all"
@@ -60,22 +83,47 @@ class ForecastSettings(BaseModel):
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
     keep_paths: bool = False
     """Also keep every sampled bar."""
-    replicas: Literal["auto"] | int = "auto"
-    """Model copies at work, one thread each; auto is one per core."""
+    replicas: Literal["auto"] | int | str = "auto"
+    """Model copies at work, one thread each: a number, min:max, or auto for one per core."""
+    gpus_per_replica: float = Field(default=0.0, ge=0)
+    """Share of a GPU each replica takes; 0 computes on the CPU."""
     shard_size: Literal["auto"] | int = "auto"
     """Symbols per unit of work; auto is 64, or fewer where replicas would stand idle."""
     no_progress_timeout_s: float = Field(default=900.0, gt=0)
     """Give up when no replica finishes anything for this long."""
+    wait_for_other_s: float = Field(default=600.0, ge=0)
+    """Wait so long for another driver that already does this work, before giving up."""
     address: str | None = None
     """Join this Ray cluster instead of starting a local one."""
 
-    @field_validator("replicas", "shard_size", mode="before")
+    @model_validator(mode="after")
+    def _source_and_query(self) -> Self:
+        if (self.source is None) != (self.query is None):
+            raise ValueError("source and query belong together")
+        return self
+
+    @field_validator("shard_size", mode="before")
     @classmethod
     def _auto_or_count(cls, value: object) -> object:
         text = str(value)
         if text != "auto" and not (text.isdigit() and int(text) >= 1):
             raise ValueError("must be auto or a whole number >= 1")
         return value
+
+    @field_validator("replicas", mode="before")
+    @classmethod
+    def _replicas(cls, value: object) -> object:
+        text = str(value)
+        if text == "auto":
+            return text
+        bounds = [int(part) for part in text.split(":") if part.isdigit()]
+        if (
+            len(bounds) != text.count(":") + 1
+            or len(bounds) > 2
+            or not 1 <= bounds[0] <= bounds[-1]
+        ):
+            raise ValueError("must be auto, a whole number >= 1, or min:max")
+        return bounds[0] if len(bounds) == 1 else text
 
 
 def load_settings(

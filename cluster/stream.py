@@ -18,7 +18,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from cluster.plan import Shard
-from cluster.session import READER_CPUS
+from cluster.session import READER_CLAIM
 from market.fields import FEATURES
 from market.windows import SymbolSeries
 
@@ -41,7 +41,7 @@ def shard_dataset(history: MarketHistory, shards: Sequence[Shard], readers: int)
     dataset: Dataset = read_datasource(
         _ShardSource(history, shards),
         override_num_blocks=len(shards),
-        num_cpus=READER_CPUS,
+        num_cpus=READER_CLAIM,
         compute=TaskPoolStrategy(size=readers),
     )
     return dataset
@@ -56,23 +56,31 @@ def read_shard(history: MarketHistory, shard: Shard) -> pa.Table:
         },
         schema_overrides={"as_of": pl.List(pl.Datetime("us", "UTC"))},
     )
-    series = (
+    bars = history.collect(
         history.scan(
             symbols=[member.symbol for member in shard.members],
             start=shard.start,
             as_of=shard.as_of.close_utc,
-        )
-        .select("symbol", *_SERIES_COLUMNS)
-        .sort("symbol", "timestamp")
-        .group_by("symbol", maintain_order=True)
-        .agg(*_SERIES_COLUMNS)
+        ).select("symbol", *_SERIES_COLUMNS)
     )
-    block = (
-        series.join(moments.lazy(), on="symbol", how="inner", maintain_order="left")
-        .with_columns(shard=pl.lit(shard.key))
-        .collect()
-    )
+    block = _by_symbol(bars).join(moments, on="symbol", how="inner", maintain_order="left")
+    block = block.with_columns(shard=pl.lit(shard.key))
     return block.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _by_symbol(bars: pl.DataFrame) -> pl.DataFrame:
+    """One row per symbol, its bars as lists in time order.
+
+    Files hold their bars in this order and mostly follow each other in time, so grouping alone
+    usually gives it: sorting every row again would be most of a read.
+    """
+    series = bars.group_by("symbol", maintain_order=True).agg(
+        *_SERIES_COLUMNS,
+        in_order=(pl.col("timestamp").diff() > pl.duration(microseconds=0)).all(),
+    )
+    if not series["in_order"].all():
+        return _by_symbol(bars.sort("symbol", "timestamp"))
+    return series.drop("in_order").sort("symbol")
 
 
 def jobs_of_block(block: pa.Table) -> Iterator[SymbolJob]:

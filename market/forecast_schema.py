@@ -21,6 +21,9 @@ extremes."""
 
 PARTITION_BY = ("model_id", "as_of_date")
 
+FORMAT = 1
+"""Of run records and pointers; a table with a larger one was written by newer code."""
+
 _UTC = pl.Datetime("us", "UTC")
 _KEY: dict[str, pl.DataType] = {
     "run_id": pl.String(),
@@ -28,13 +31,15 @@ _KEY: dict[str, pl.DataType] = {
     "as_of_date": pl.Date(),
     "as_of": _UTC,
     "symbol": pl.String(),
+    "freq": pl.String(),
+    "venue": pl.String(),
 }
+SLOT = ("as_of", "freq", "venue")
+"""Within a partition, what one run's rows replace another's in."""
 
 STEPS_SCHEMA = pl.Schema(
     _KEY
     | {
-        "freq": pl.String(),
-        "venue": pl.String(),
         "step": pl.Int32(),
         "timestamp": pl.Datetime("us"),
         "n_paths": pl.Int32(),
@@ -70,6 +75,8 @@ PATHS_SCHEMA = pl.Schema(
 )
 
 Kind = Literal["steps", "path_stats", "paths"]
+KINDS: tuple[Kind, ...] = ("paths", "path_stats", "steps")
+"""In the order of commits: steps, which makes a date visible, comes last."""
 SCHEMAS: dict[Kind, pl.Schema] = {
     "steps": STEPS_SCHEMA,
     "path_stats": PATH_STATS_SCHEMA,
@@ -97,6 +104,8 @@ class DateRecord(_Record):
     """Symbols that were."""
     in_sample: bool
     """The model had seen this date in training."""
+    versions: dict[Kind, int] = {}
+    """Version of each table that shows this date's rows of this run, also when replaced later."""
 
 
 class SymbolNote(_Record):
@@ -113,6 +122,7 @@ class RunRecord(_Record):
     Clock times live here and nowhere else, so that rows of a rerun are bit-identical.
     """
 
+    format: int = FORMAT
     run_id: str
     model_id: str
     model: str
@@ -144,3 +154,20 @@ class RunRecord(_Record):
     @property
     def n_forecasts(self) -> int:
         return sum(d.forecast for d in self.dates)
+
+
+class Published(_Record):
+    """What `latest` points to: the newest as_of of one model, venue and frequency."""
+
+    format: int = FORMAT
+    model_id: str
+    model: str
+    venue: str | None
+    freq: str
+    run_id: str
+    as_of: datetime
+    as_of_date: date
+    forecasts: int
+    """Symbols that have a forecast."""
+    versions: dict[Kind, int]
+    """Table versions in which that night is whole: a reader that pins them sees one moment."""

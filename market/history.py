@@ -41,6 +41,7 @@ from market.manifest import (
     Manifest,
     bucket_of,
     current_version,
+    intact,
     load_manifest,
     publish,
     write_table,
@@ -102,17 +103,7 @@ class MarketHistory:
 
     def symbols(self) -> pl.DataFrame:
         """symbol, n_bars, first_session, last_session; sorted by symbol."""
-        return (
-            self.scan()
-            .group_by("symbol")
-            .agg(
-                pl.len().cast(pl.Int64).alias("n_bars"),
-                pl.col("session").min().alias("first_session"),
-                pl.col("session").max().alias("last_session"),
-            )
-            .sort("symbol")
-            .collect()
-        )
+        return _symbol_table(self)
 
     def sessions(self, start: date | None = None, end: date | None = None) -> list[date]:
         """Sessions on which at least one symbol has a bar, both ends inclusive, sorted."""
@@ -150,6 +141,19 @@ class MarketHistory:
             bars = bars.filter(pl.col("close_utc") <= moment)
         return bars
 
+    def collect(self, bars: pl.LazyFrame) -> pl.DataFrame:
+        """Collect what `scan` began. Raises StoreError naming the file where one is damaged."""
+        try:
+            return bars.collect()
+        except (pl.exceptions.ComputeError, OSError) as error:
+            for each in self.manifest.bars:
+                if not intact(self.root, each.path):
+                    raise StoreError(
+                        f"{self.root / each.path}: the file is damaged; restore it from a copy, or "
+                        "import its sources again into a new store"
+                    ) from error
+            raise
+
     def sql(self, query: str) -> pl.DataFrame:
         """Run a DuckDB query over the view `bars`."""
         import duckdb
@@ -173,7 +177,7 @@ class MarketHistory:
         self, symbols: Iterable[str] | None = None, *, as_of: datetime | None = None
     ) -> list[SymbolSeries]:
         """One series per symbol that has bars, sorted by symbol; all symbols without a list."""
-        bars = self.scan(symbols=symbols, as_of=as_of).sort("symbol", "timestamp").collect()
+        bars = self.collect(self.scan(symbols=symbols, as_of=as_of).sort("symbol", "timestamp"))
         columns = {name: bars[name].to_numpy() for name in ("timestamp", "session", "flags")}
         closes = bars["close_utc"].dt.replace_time_zone(None).to_numpy()
         values = np.ascontiguousarray(bars.select(FEATURES).to_numpy())
@@ -286,7 +290,21 @@ class MarketHistory:
 def _session_closes(history: MarketHistory) -> pl.DataFrame:
     """session, close_utc: every session with its last close, sorted; a version never changes."""
     closes = history.scan().group_by("session").agg(pl.col("close_utc").max())
-    return closes.sort("session").collect()
+    return history.collect(closes.sort("session"))
+
+
+@lru_cache(maxsize=16)
+def _symbol_table(history: MarketHistory) -> pl.DataFrame:
+    return history.collect(
+        history.scan()
+        .group_by("symbol")
+        .agg(
+            pl.len().cast(pl.Int64).alias("n_bars"),
+            pl.col("session").min().alias("first_session"),
+            pl.col("session").max().alias("last_session"),
+        )
+        .sort("symbol")
+    )
 
 
 def _aware(moment: datetime) -> datetime:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ from market.history import ImportReport, MarketHistory, OnConflict
 from market.inference import infer_freq, infer_label
 from market.manifest import current_version
 from market.spec import DAILY, Label, StoreSpec, parse_freq
+from market.sql_source import read_query
 
 _PARQUET = {".parquet", ".pq", ".parq"}
 _CSV = {".csv", ".txt", ".tsv"}
@@ -58,15 +60,57 @@ def import_files(
 
     Raises SourceError, StoreError or ConfigError, each one line, with nothing written.
     """
-    chosen = options or ImportOptions()
+
+    def read(told: ImportOptions) -> _Read:
+        files = find_files(patterns)
+        rows, notes = _read_all(files, told)
+        return _Read(rows, notes, [str(each) for each in files])
+
+    return _import(read, store, options, on_conflict)
+
+
+def import_query(
+    source: str,
+    query: str,
+    store: str | Path,
+    options: ImportOptions | None = None,
+    *,
+    on_conflict: OnConflict | str = OnConflict.ERROR,
+) -> ImportReport:
+    """Import what a query over a database finds, such as `duckdb:///file.db`; see read_query.
+
+    Its columns are found by their usual names, as those of files are. Raises as import_files does.
+    """
+
+    def read(told: ImportOptions) -> _Read:
+        rows, unused = _as_rows(read_query(source, query), source, told, told.symbol)
+        notes = [f"columns not used: {', '.join(unused)}"] if unused else []
+        return _Read(rows, notes, [source])
+
+    return _import(read, store, options, on_conflict)
+
+
+class _Read(NamedTuple):
+    """Rows for check_bars, what to tell the user, and where they came from."""
+
+    rows: pl.DataFrame
+    notes: list[str]
+    sources: list[str]
+
+
+def _import(
+    read: Callable[[ImportOptions], _Read],
+    store: str | Path,
+    options: ImportOptions | None,
+    on_conflict: OnConflict | str,
+) -> ImportReport:
     existing = MarketHistory.open(store).spec if current_version(Path(store).resolve()) else None
-    told, notes = _with_defaults(chosen, existing)
-    files = find_files(patterns)
-    rows, read_notes = _read_all(files, told)
+    told, notes = _with_defaults(options or ImportOptions(), existing)
+    rows, read_notes, sources = read(told)
     spec, spec_notes = _infer_spec(rows, told, existing)
     checked = check_bars(rows)
     del rows  # as large as everything that follows
-    report = _store(checked, store, spec, [str(each) for each in files], OnConflict(on_conflict))
+    report = _store(checked, store, spec, sources, OnConflict(on_conflict))
     filled = _describe_filled(checked.good)
     return replace(report, notes=(*read_notes, *notes, *spec_notes, *filled))
 
@@ -109,8 +153,12 @@ def read_source(path: Path, options: ImportOptions) -> tuple[pl.DataFrame, list[
 
     Raises SourceError naming the file where it cannot be bars.
     """
-    source = str(path)
-    raw = _read_raw(path)
+    return _as_rows(_read_raw(path), str(path), options, options.symbol or symbol_from_name(path))
+
+
+def _as_rows(
+    raw: pl.DataFrame, source: str, options: ImportOptions, symbol_name: str | None
+) -> tuple[pl.DataFrame, list[str]]:
     columns = find_columns(raw.columns, options.columns, source)
     if not raw.height:
         raise SourceError(f"{source}: it has a header but no rows; leave the file out")
@@ -125,8 +173,11 @@ def read_source(path: Path, options: ImportOptions) -> tuple[pl.DataFrame, list[
             )
         symbol = raw[columns.of["symbol"]].cast(pl.String).str.strip_chars().alias("symbol")
     else:
-        name = options.symbol or symbol_from_name(path)
-        symbol = pl.Series("symbol", [name]).new_from_index(0, raw.height)
+        if symbol_name is None:
+            raise SourceError(
+                f"{source}: the query has no symbol column; select one, or name it with --symbol"
+            )
+        symbol = pl.Series("symbol", [symbol_name]).new_from_index(0, raw.height)
     values = [
         read_number(raw[columns.of[name]], source, optional=name not in PRICES).alias(name)
         if name in columns.of

@@ -129,6 +129,15 @@ def write_table(root: Path, folder: str, frame: pl.DataFrame) -> str:
     return f"{folder}/{digest}.parquet"
 
 
+def intact(root: Path, path: str) -> bool:
+    """Whether a data file still has the content its name says."""
+    try:
+        content = (root / path).read_bytes()
+    except OSError:
+        return False
+    return blake2b(content, digest_size=16).hexdigest() == Path(path).stem
+
+
 def publish(root: Path, manifest: Manifest) -> str:
     """Write the manifest, then swap the pointer to it; returns the new version."""
     content = manifest.encode()

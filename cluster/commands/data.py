@@ -55,10 +55,15 @@ def register(app: typer.Typer) -> None:
 
 
 def import_(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="CSV or Parquet files, folders, or globs.")
-    ],
     store: Store,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATH]...", help="CSV or Parquet files, folders, or globs."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="A database instead of files: duckdb:///file.db.")
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="SQL that selects its bars.")] = None,
     venue: Annotated[
         str | None,
         typer.Option(help="Exchange calendar (XNYS, XSHG, …) or 24/7. Without: learned from bars."),
@@ -97,6 +102,10 @@ def import_(
     """
     from market import ImportOptions, Label, MarketHistory, import_files
     from market.errors import ConfigError
+    from market.importers import import_query
+
+    if (source is None) != (query is None) or bool(paths) == bool(source):
+        raise ConfigError("name files to import, or --source duckdb:///file.db with --query")
 
     pairs = [pair.partition("=") for pair in columns or []]
     if any(not (field and sign and column) for field, sign, column in pairs):
@@ -110,7 +119,10 @@ def import_(
         symbol=symbol,
         price_basis=price_basis,
     )
-    report = import_files(paths, store, options, on_conflict=str(on_conflict))
+    if source is not None and query is not None:
+        report = import_query(source, query, store, options, on_conflict=str(on_conflict))
+    else:
+        report = import_files(paths or [], store, options, on_conflict=str(on_conflict))
     _print_report(report, MarketHistory.open(store), store)
 
 

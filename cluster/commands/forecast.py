@@ -37,7 +37,7 @@ def forecast(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the forecast table; made when missing.")
+        str | None, typer.Option(help="Folder or URL of the forecast table; made when missing.")
     ] = None,
     universe: Annotated[
         str | None,
@@ -93,10 +93,21 @@ def forecast(
         bool | None, typer.Option("--keep-paths", help="Also keep every sampled bar.")
     ] = None,
     replicas: Annotated[
-        str | None, typer.Option(help="Model copies at work: auto (one per core) or a number.")
+        str | None,
+        typer.Option(help="Model copies at work: auto (one per core), a number, or min:max."),
+    ] = None,
+    gpus_per_replica: Annotated[
+        float | None, typer.Option(help="Share of a GPU per replica, e.g. 0.5 (default 0: CPU).")
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Join this Ray cluster instead of starting a local one.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Import bars from this database first: duckdb:///file.db.")
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="SQL that selects those bars.")] = None,
+    store_version: Annotated[
+        str | None, typer.Option(help="Version of the store; repeats an older night exactly.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of settings; flags win over it.")
@@ -128,6 +139,10 @@ def forecast(
         "max_gap_sessions": max_gap_sessions,
         "keep_paths": keep_paths,
         "replicas": replicas,
+        "gpus_per_replica": gpus_per_replica,
+        "source": source,
+        "query": query,
+        "store_version": store_version,
         "address": address,
     }
     settings = load_settings(config, ForecastSettings, flags)
@@ -153,7 +168,12 @@ def run_with_progress(console: Console, settings: ForecastSettings) -> ForecastR
 
     from cluster.forecast_job import run_forecast
 
-    titles = {"plan": "planning", "forecast": "forecasting", "commit": "committing dates"}
+    titles = {
+        "plan": "planning",
+        "wait": "waiting for a driver",
+        "forecast": "forecasting",
+        "commit": "committing dates",
+    }
     with Progress(
         TextColumn("{task.description:<17}"),
         BarColumn(),

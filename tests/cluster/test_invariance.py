@@ -95,3 +95,28 @@ def test_shards_and_replicas_do_not_change_a_bit(
     assert run_id == other_id
     for kind, frame in expected.items():
         assert frame.equals(other[kind], null_equal=True), kind
+
+
+def test_the_order_of_imports_does_not_change_a_bit(
+    settings: ForecastSettings, bars: pl.DataFrame, dates: list[str], tmp_path: Path
+) -> None:
+    middle = pl.col("timestamp") < bars["timestamp"].unique().sort()[100]
+    results = []
+    for name, parts in {
+        "whole": [bars],
+        "later first": [bars.filter(~middle), bars.filter(middle)],
+    }.items():
+        for part in parts:
+            make_store(tmp_path / name / "store", part)
+        changed = settings.model_copy(
+            update={
+                "store": tmp_path / name / "store",
+                "out": tmp_path / name / "out",
+                "model": "bootstrap",
+                "as_of": dates[0],
+            }
+        )
+        results.append((run_forecast(changed).record.run_id, rows(changed)["steps"]))
+    (run_id, expected), (other_id, other) = results
+    assert run_id == other_id
+    assert expected.equals(other, null_equal=True)

@@ -99,7 +99,9 @@ def test_too_many_replicas_for_the_cluster_are_refused() -> None:
 def test_an_error_in_a_replica_is_told_in_one_line(settings: ForecastSettings) -> None:
     settings.out.mkdir()
     (settings.out / "staging").write_text("in the way")
-    with pytest.raises(ForecastRunError, match=r"NotADirectoryError: .*staging.*resumes it$"):
+    with pytest.raises(
+        ForecastRunError, match=r"StoreError: .*staging.*Not a directory.*resumes it$"
+    ):
         run_forecast(settings.model_copy(update={"model": "random-walk"}))
 
 

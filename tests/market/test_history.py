@@ -334,3 +334,14 @@ def test_importing_later_bars_changes_no_earlier_as_of(
     before = history.resolve_as_of_range(text)
     import_frame(make_bars(n=45), store, daily_spec)
     assert MarketHistory.open(store).resolve_as_of_range(text) == before
+
+
+def test_a_week_that_ends_in_a_holiday_ends_on_its_last_session(
+    store: Path, daily_spec: StoreSpec, make_bars: MakeBars
+) -> None:
+    holidays = [datetime(2024, 1, 15), datetime(2024, 2, 19), datetime(2024, 3, 29)]
+    import_frame(make_bars(n=70).filter(~pl.col("timestamp").is_in(holidays)), store, daily_spec)
+    weeks = MarketHistory.open(store).resolve_as_of_range("2024-03-18:2024-04-05:weekly")
+    assert [str(week.session) for week in weeks] == ["2024-03-22", "2024-03-28", "2024-04-05"]
+    tuesday = MarketHistory.open(store).resolve_as_of("2024-01-15")
+    assert str(tuesday.session) == "2024-01-12", "a holiday means the session before it"

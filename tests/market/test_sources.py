@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 
 from market import ImportOptions, Label, MarketHistory, check_bars, import_files
 from market.errors import CandlecastError, ConfigError, SourceError, StoreError
-from market.importers import find_files, read_source, symbol_from_name
+from market.importers import find_files, import_query, read_source, symbol_from_name
 
 DAILY = "Date,Open,High,Low,Close,Volume\n2024-01-02,10,11,9,10.5,100\n2024-01-03,10,11,9,10,200\n"
 
@@ -242,3 +243,43 @@ def test_symbol_option(tmp_path: Path) -> None:
     path.write_text(DAILY.replace("Volume", "Ticker"))
     with pytest.raises(SourceError, match="it has a symbol column, 'Ticker'"):
         read(path, symbol="A")
+
+
+def test_bars_from_a_database_are_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bars.db"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "create table daily as select 'BRK.B' as ticker, date '2024-01-02' + i::int as day, "
+            "10.5::decimal(9, 2) as open, 11.0 as high, 10.0 as low, 10.75 as close, "
+            "1000 + i as volume, 'x' as note from range(60) t(i)"
+        )
+    source = f"duckdb:///{path}"
+    query = "select * from daily where day >= date '2024-01-12'"
+    options = ImportOptions(venue="24/7", freq="1d")
+    report = import_query(source, query, tmp_path / "store", options)
+    assert report.new_bars == 50
+    assert any("note" in note for note in report.notes)
+    history = MarketHistory.open(tmp_path / "store")
+    assert history.manifest.sources == (source,)
+    assert history.symbols().row(0)[:2] == ("BRK.B", 50)
+    assert import_query(source, query, tmp_path / "store").nothing_new
+
+
+@pytest.mark.parametrize(
+    ("source", "query", "says"),
+    [
+        ("postgres://x", "select 1", "write a database as duckdb:///relative/file.db"),
+        ("duckdb:///nowhere.db", "select 1", "no such file"),
+        ("duckdb:///{db}", "select * from nothing", "the query failed: .*nothing"),
+        ("duckdb:///{db}", "select 1 as close where false", "found no rows"),
+        ("duckdb:///{db}", "create table t (x int)", "the query failed"),
+        ("duckdb:///{db}", "select 1.0 as open, 2.0 as high, 1.0 as low, 1.5 as close, 1 as date",
+         "no symbol column"),
+    ],
+)  # fmt: skip
+def test_a_bad_query_is_one_clear_error(source: str, query: str, says: str, tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "empty.db")):
+        pass
+    with pytest.raises(SourceError, match=says):
+        import_query(source.format(db=tmp_path / "empty.db"), query, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
