@@ -20,7 +20,11 @@ def random_inputs(rng: np.random.Generator, n_bars: int, n_symbols: int) -> Inpu
     close[halted | dead] = np.nan
     open_[halted | dead] = np.nan
     open_[rng.random(shape) < 0.02] = np.nan
-    mark, settle_row, settle_price = close.copy(), np.full(n_symbols, -1), np.full(n_symbols, np.nan)
+    mark, settle_row, settle_price = (
+        close.copy(),
+        np.full(n_symbols, -1),
+        np.full(n_symbols, np.nan),
+    )
     for t in range(1, n_bars):
         mark[t] = np.where(np.isnan(mark[t]), mark[t - 1], mark[t])
     for c in np.flatnonzero((gone_at + 2 < n_bars) & np.isfinite(mark[-1])):

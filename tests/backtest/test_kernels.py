@@ -88,9 +88,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @given(case=cases(), first=st.integers(0, 5))
-def test_the_kernel_does_what_the_specification_says(
-    case: Case, first: int
-) -> None:
+def test_the_kernel_does_what_the_specification_says(case: Case, first: int) -> None:
     m, targets, config = case.made()
     equity, cash, orders, misses = walk(m, targets, config, first, N_BARS - 1)
     book = oracle.simulate(m, targets, config, first, N_BARS - 1)
@@ -153,9 +151,7 @@ def test_what_must_hold_of_every_simulation(
 
 
 @given(case=cases(), t=st.integers(3, N_BARS - 3))
-def test_what_comes_after_t_changes_nothing_before(
-    case: Case, t: int
-) -> None:
+def test_what_comes_after_t_changes_nothing_before(case: Case, t: int) -> None:
     m, targets, config = case.made()
     clean = walk(m, targets, config, 0, N_BARS - 1)
 
