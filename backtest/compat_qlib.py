@@ -119,7 +119,8 @@ def qlib_topk_dropout(
         exchange, score_TN, s.topk, s.n_drop, s.hold_thresh, s.only_tradable, s.account,
         s.risk_degree, first, last, out_6T, amounts,
     )  # fmt: skip
-    return QlibReport(*out_6T, amounts)
+    account, returns, turnover, cost, value, cash = out_6T
+    return QlibReport(account, returns, turnover, cost, value, cash, amounts)
 
 
 def risk_analysis(
@@ -128,11 +129,11 @@ def risk_analysis(
     """Qlib's summary of a return series: mean, std (ddof 1), annualised_return, information_ratio
     and max_drawdown, by sums or, with `product`, geometrically."""
     if product:
-        curve = np.cumprod(1 + return_T)
+        curve: Any = np.cumprod(1 + return_T)
         mean = float(curve[-1] ** (1 / len(return_T)) - 1)
         std = float(np.std(np.log1p(return_T), ddof=1))
         annual = float((1 + mean) ** bars_per_year - 1)
-        fall = curve / np.maximum.accumulate(curve) - 1
+        fall: Any = curve / np.maximum.accumulate(curve) - 1
     else:
         curve = np.cumsum(return_T)
         mean, std = float(np.mean(return_T)), float(np.std(return_T, ddof=1))
@@ -181,13 +182,13 @@ def _blocked(x: Any, t: int, c: int, side: int) -> bool:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _deal_price(x: Any, t: int, c: int) -> float:
+def _deal_price(x: Any, t: int, c: int) -> Any:
     price = x.deal_TN[t, c]
     return x.close_TN[t, c] if isnan(price) or price <= LEAST_PRICE else price
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _to_lots(x: Any, c: int, amount: float) -> float:
+def _to_lots(x: Any, c: int, amount: float) -> Any:
     if x.unit <= 0:
         return amount
     return floor((amount * x.factor_N[c] + 0.1) / x.unit) * x.unit / x.factor_N[c]

@@ -71,7 +71,7 @@ def simulate(m: Inputs, targets: Targets, config: np.void, first: int, last: int
     """Walk bars `first` (all cash at its close) to `last`."""
     book = Book(cash=float(config["cash"]))
     lag = int(config["lag"])
-    call_row, last_equity = -1, book.cash
+    call_row = -1
     for t in range(first, last + 1):
         if t > first:
             _carry(book, m, config, t)
@@ -83,10 +83,7 @@ def simulate(m: Inputs, targets: Targets, config: np.void, first: int, last: int
                 wanted = [(c, 0.0, t, 0.0) for c in book.shares]
                 _fill_all(book, m, config, t, wanted, Kind.MARGIN_CALL)
             elif decided >= 0:
-                if lag == 0:
-                    last_equity = _equity(book, m, t)
-                else:
-                    last_equity = book.equity_T[t - lag - first]
+                last_equity = _equity(book, m, t) if lag == 0 else book.equity_T[t - lag - first]
                 wanted = _wanted(book, m, targets, decided, t - lag, t, last_equity)
                 _fill_all(book, m, config, t, wanted, Kind.TRADE)
             elif book.carried:

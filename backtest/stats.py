@@ -56,25 +56,30 @@ N_STATS = len(STATS)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _return(equity_T: Any, t: int) -> float:
+    return equity_T[t] / equity_T[t - 1] - 1 if equity_T[t - 1] > 0 else 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def summarise_nb(equity_T: Any, cash_T: Any, totals: Any, periods: float, out_K: Any) -> None:
     """Fill out_K with STATS; NaN where a figure is not defined."""
     n = len(equity_T) - 1
-    mean, below, hit = 0.0, 0.0, 0.0
+    mean, below = 0.0, 0.0
     peak, deepest = equity_T[0], 0.0
     longest, spell, exposure = 0, 0, 0.0
     for t in range(1, n + 1):
-        change = equity_T[t] / equity_T[t - 1] - 1
+        change = _return(equity_T, t)
         mean += change
         below += min(change, 0.0) ** 2
         peak = max(peak, equity_T[t])
         deepest = min(deepest, equity_T[t] / peak - 1)
         spell = spell + 1 if equity_T[t] < peak else 0
         longest = max(longest, spell)
-        exposure += 1 - cash_T[t] / equity_T[t]
+        exposure += 1 - cash_T[t] / equity_T[t] if equity_T[t] > 0 else 0.0
     mean /= n
     m2, m3, m4 = 0.0, 0.0, 0.0
     for t in range(1, n + 1):
-        off = equity_T[t] / equity_T[t - 1] - 1 - mean
+        off = _return(equity_T, t) - mean
         m2 += off * off
         m3 += off * off * off
         m4 += off * off * off * off

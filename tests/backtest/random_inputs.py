@@ -8,7 +8,7 @@ from backtest.inputs import Inputs, Targets
 
 
 def random_inputs(rng: np.random.Generator, n_bars: int, n_symbols: int) -> Inputs:
-    """Suspensions, zero volume, late listings, delistings, splits, dividends, several bars a day."""
+    """Suspensions, zero volume, late listings, delistings, splits, dividends, sessions of bars."""
     shape = (n_bars, n_symbols)
     close = 30 * np.exp(np.cumsum(rng.normal(0, 0.03, shape), axis=0))
     open_ = np.vstack([close[:1], close[:-1]]) * np.exp(rng.normal(0, 0.03, shape))

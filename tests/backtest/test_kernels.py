@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,9 +12,9 @@ from hypothesis import strategies as st
 from backtest import oracle
 from backtest.costs import Costs
 from backtest.inputs import MISS, ORDER, Inputs, Recorded, Targets
-from backtest.kernels import equity_many_nb, simulate_many_nb, simulate_nb
-from backtest.rules import Reason, Rules, configs
-from backtest.stats import N_TOTALS, STATS
+from backtest.kernels import simulate_nb
+from backtest.rules import Rules, configs
+from backtest.stats import N_TOTALS
 from tests.backtest.random_inputs import random_inputs, random_targets
 
 N_BARS, N_SYMBOLS = 40, 8

@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from backtest import BacktestResult, metrics
+from backtest import BacktestResult, ic, metrics
 from tests.backtest.made_up import weekdays
 
 
@@ -65,8 +65,8 @@ def test_undefined_figures_are_nan_rather_than_infinite() -> None:
     assert np.isnan(metrics.sharpe(flat, 252))
     assert np.isnan(metrics.sortino(np.full(10, 0.01), 252))
     assert np.isnan(metrics.hit_rate(flat))
-    assert np.isnan(metrics.hac_t(np.array([0.1]), 2))
-    assert np.isnan(metrics.hac_t(np.full(5, 0.1), 2))
+    assert np.isnan(ic.hac_t(np.array([0.1]), 2))
+    assert np.isnan(ic.hac_t(np.full(5, 0.1), 2))
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,15 @@ def test_rank_ic_is_spearmans_with_average_ranks_for_ties() -> None:
             "realised": rng.normal(size=120).round(1),
         }
     )
-    ic = metrics.rank_ic(frame, lag=1)
+    found = ic.rank_ic(frame, lag=1)
     expected = [
         scipy_stats.spearmanr(part["score"], part["realised"]).statistic
         for part in frame.partition_by("as_of")
     ]
-    np.testing.assert_allclose(ic.by_date["ic"], expected, atol=1e-12)
-    assert ic.mean == pytest.approx(np.mean(expected))
-    assert ic.lag == 1
-    assert ic.dates == 4
+    np.testing.assert_allclose(found.by_date["ic"], expected, atol=1e-12)
+    assert found.mean == pytest.approx(np.mean(expected))
+    assert found.lag == 1
+    assert found.dates == 4
 
 
 def test_rank_ic_leaves_out_what_cannot_be_ranked() -> None:
@@ -122,10 +122,10 @@ def test_rank_ic_leaves_out_what_cannot_be_ranked() -> None:
             "realised": [0.1, 0.2, 0.3, -9, 1, 2, 3, 1, 2, nan, 1, 2],
         }
     )
-    ic = metrics.rank_ic(frame, lag=0)
-    assert ic.by_date["ic"][0] == pytest.approx(1.0)
-    assert np.isnan(ic.by_date["ic"][1:].to_numpy()).all()
-    assert ic.dates == 1
+    found = ic.rank_ic(frame, lag=0)
+    assert found.by_date["ic"][0] == pytest.approx(1.0)
+    assert np.isnan(found.by_date["ic"][1:].to_numpy()).all()
+    assert found.dates == 1
 
 
 @pytest.mark.parametrize("lag", [0, 1, 4, 60])
@@ -137,19 +137,19 @@ def test_hac_t_against_the_double_sum_over_all_pairs(lag: int) -> None:
     distance = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
     weights = np.maximum(1 - distance / (lag + 1), 0)
     variance = (np.outer(error, error) * weights).sum() / n**2
-    assert metrics.hac_t(values, lag) == pytest.approx(values.mean() / variance**0.5)
+    assert ic.hac_t(values, lag) == pytest.approx(values.mean() / variance**0.5)
 
 
 def test_hac_t_without_lags_is_the_plain_t() -> None:
     values = np.random.default_rng(3).normal(0.1, 1, 400)
     plain = values.mean() / (values.std(ddof=0) / 20)
-    assert metrics.hac_t(values, 0) == pytest.approx(plain)
+    assert ic.hac_t(values, 0) == pytest.approx(plain)
 
 
 def test_overlapping_windows_widen_the_error() -> None:
     rng = np.random.default_rng(4)
     overlapping = 0.3 + np.convolve(rng.normal(0, 1, 403), np.ones(4) / 4, "valid")
-    assert abs(metrics.hac_t(overlapping, 8)) < 0.75 * abs(metrics.hac_t(overlapping, 0))
+    assert abs(ic.hac_t(overlapping, 8)) < 0.75 * abs(ic.hac_t(overlapping, 0))
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_overlapping_windows_widen_the_error() -> None:
 def test_overlap_counts_the_windows_that_share_bars(
     rows: list[int], horizon: int, expected: int
 ) -> None:
-    assert metrics.overlap(np.array(rows), horizon) == expected
+    assert ic.overlap(np.array(rows), horizon) == expected
 
 
 def test_cost_drag_and_turnover_follow_the_orders(result: BacktestResult) -> None:
     for book in result.books:
         traded = book.orders.filter(~pl.col("settled"))
         days = (book.daily["timestamp"][-1] - book.daily["timestamp"][0]).days
-        slippage = (traded["value"] - traded["size"] * traded["open"]).abs()
+        slippage = (traded["value"] - traded["size"] * traded["reference"]).abs()
         cost = traded["fee"].sum() + slippage.sum()
         drag = cost / book.daily["equity"].mean() / (days / 365.25)
         assert book.metrics.cost_drag == pytest.approx(drag)
