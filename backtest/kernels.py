@@ -16,7 +16,7 @@ from numba import njit, prange
 
 from backtest.inputs import MISS, ORDER, Inputs, Recorded, Targets
 from backtest.oracle import DUST, LOT_SLACK
-from backtest.stats import N_STATS, N_TOTALS, summarise_nb
+from backtest.stats import N_STATS, N_TOTALS, block_sums_nb, summarise_nb
 
 NO_PRICE, PRICE_LIMIT, VOLUME, SAME_SESSION, NO_CASH = 1, 2, 3, 4, 5
 DELISTED, LEVERAGE, LOT, NO_VOLATILITY, NOT_LISTED = 6, 7, 8, 9, 10
@@ -350,10 +350,21 @@ def simulate_nb(
 
 @njit(cache=True, parallel=True, nogil=True, error_model="numpy")
 def simulate_many_nb(
-    m: Inputs, targets: Targets, configs_C: Any, first: int, last: int, periods: float
-) -> Any:
-    """Statistics (C, K) of many configurations, in parallel; nothing per bar is kept."""
+    m: Inputs,
+    targets: Targets,
+    configs_C: Any,
+    first: int,
+    last: int,
+    periods: float,
+    edge_B1: Any,
+) -> tuple[Any, Any]:
+    """Many configurations in parallel; nothing per bar is kept.
+
+    Returns statistics (C, K) and, per block of returns edge_B1[b]:edge_B1[b + 1], their sum and sum
+    of squares (C, 2, B).
+    """
     out_CK = np.empty((len(configs_C), N_STATS))
+    block_C2B = np.empty((len(configs_C), 2, len(edge_B1) - 1))
     for i in prange(len(configs_C)):
         equity_T = np.empty(last - first + 1)
         cash_T = np.empty(last - first + 1)
@@ -361,16 +372,5 @@ def simulate_many_nb(
         nothing = Recorded(np.empty(0, ORDER), np.empty(0, MISS))
         simulate_nb(m, targets, configs_C[i], first, last, equity_T, cash_T, totals, nothing)
         summarise_nb(equity_T, cash_T, totals, periods, out_CK[i])
-    return out_CK
-
-
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def equity_many_nb(m: Inputs, targets: Targets, configs_C: Any, first: int, last: int) -> Any:
-    """Equity (C, bars) of many configurations, in parallel."""
-    equity_CT = np.empty((len(configs_C), last - first + 1))
-    for i in prange(len(configs_C)):
-        cash_T = np.empty(last - first + 1)
-        totals = np.zeros(N_TOTALS)
-        nothing = Recorded(np.empty(0, ORDER), np.empty(0, MISS))
-        simulate_nb(m, targets, configs_C[i], first, last, equity_CT[i], cash_T, totals, nothing)
-    return equity_CT
+        block_sums_nb(equity_T, edge_B1, block_C2B[i])
+    return out_CK, block_C2B

@@ -95,8 +95,8 @@ def run_backtest(
         benchmark_T = None
         if books:
             benchmark_T = books["Equal weight"].daily["equity"].to_numpy()
-        trials = settings.trials if strategy else 1
-        books[name] = _book(name, simulation, periods, benchmark_T, trials)
+        tried = (settings.trials, settings.trials_variance) if strategy else (1, None)
+        books[name] = _book(name, simulation, periods, benchmark_T, tried)
 
     judged = _with_outcomes(made, targets, last_row)
     in_sample = judged.filter("in_sample").select("as_of", "as_of_date").unique().sort("as_of")
@@ -135,7 +135,11 @@ def _last_row(made: Decisions, settings: BacktestSettings) -> int:
 
 
 def _book(
-    name: str, simulation: Simulation, periods: float, benchmark_T: Float | None, trials: int
+    name: str,
+    simulation: Simulation,
+    periods: float,
+    benchmark_T: Float | None,
+    tried: tuple[int, float | None],
 ) -> Book:
     frames = {field.name: getattr(simulation, field.name) for field in fields(simulation)}
     metrics = summarise_book(
@@ -145,7 +149,8 @@ def _book(
         periods,
         totals=simulation.totals,
         benchmark_T=benchmark_T,
-        trials=trials,
+        trials=tried[0],
+        trials_variance=tried[1],
     )
     return Book(name=name, metrics=metrics, **frames)
 

@@ -139,6 +139,8 @@ class BacktestSettings(BaseModel):
     trials: int = Field(1, ge=1)
     """How many strategies or settings were tried before this one; the deflated Sharpe ratio and the
     report use it."""
+    trials_variance: float | None = Field(None, ge=0)
+    """Variance of the per-bar Sharpe ratios across those trials; None: not known, 1 / bars."""
     fan_symbols: tuple[str, ...] = Field((), max_length=8)
     """Symbols of the fan charts; empty: four evenly spaced in the score ranking of the date."""
     title: str = "candlecast backtest"

@@ -175,51 +175,48 @@ def simulate_many(
     from backtest.kernels import simulate_many_nb
 
     inputs = shared_inputs(targets, prices, many)
-    stats_CK = simulate_many_nb(
-        inputs, targets, configs(list(many), bars_per_year), first_row, last_row, bars_per_year
+    records, whole = configs(list(many), bars_per_year), np.array([0, last_row - first_row])
+    stats_CK, _ = simulate_many_nb(
+        inputs, targets, records, first_row, last_row, bars_per_year, whole
     )
     return pl.DataFrame(dict(zip(STATS, stats_CK.T, strict=True)))
-
-
-def equity_of_many(
-    targets: Targets,
-    prices: PriceTable,
-    many: Sequence[tuple[int, Costs, Rules, float]],
-    *,
-    first_row: int,
-    last_row: int,
-    bars_per_year: float,
-) -> Float:
-    """Equity at every close, (C, bars), of configurations as in `simulate_many`."""
-    from backtest.kernels import equity_many_nb
-
-    inputs = shared_inputs(targets, prices, many)
-    equity_CT: Float = equity_many_nb(
-        inputs, targets, configs(list(many), bars_per_year), first_row, last_row
-    )
-    return equity_CT
 
 
 def shared_inputs(
     targets: Targets, prices: PriceTable, many: Sequence[tuple[int, Costs, Rules, float]]
 ) -> Inputs:
-    """Kernel inputs that serve every configuration; the strictest rules check the targets."""
+    """Kernel inputs that serve every configuration; each target set is checked against its own
+    rules. All configurations must share one fill price."""
     fills = {rules.fill for _, _, rules, _ in many}
     if len(fills) != 1:
         raise BacktestInputError(f"configurations fill at {', '.join(sorted(fills))}: choose one")
+    for at, short, leverage in sorted({(s, r.short, r.leverage) for s, _, r, _ in many}):
+        check_targets(target_set(targets, at), prices, Rules(short=short, leverage=leverage))
     rules = Rules(
         fill=fills.pop(),
-        short=all(rules.short for _, _, rules, _ in many),
-        leverage=min(rules.leverage for _, _, rules, _ in many),
         inside_bar=any(rules.inside_bar for _, _, rules, _ in many),
         participation=max(rules.participation for _, _, rules, _ in many),
+        lag=1,
     )
     costs = Costs(
         slippage_volatility=max(costs.slippage_volatility for _, costs, _, _ in many),
         impact=max(costs.impact for _, costs, _, _ in many),
     )
-    check_targets(targets, prices, rules)
     return kernel_inputs(prices, costs, rules)
+
+
+def target_set(targets: Targets, at: int) -> Targets:
+    """One of several target sets, alone."""
+    first, end = int(targets.set_S1[at]), int(targets.set_S1[at + 1])
+    start_R1 = targets.start_R1[first : end + 1]
+    span = slice(int(start_R1[0]), int(start_R1[-1]))
+    return Targets(
+        np.array([0, end - first]),
+        targets.row_R[first:end],
+        start_R1 - start_R1[0],
+        targets.column_M[span],
+        targets.weight_M[span],
+    )
 
 
 def _orders(filled: Any, prices: PriceTable) -> pl.DataFrame:

@@ -101,3 +101,15 @@ def summarise_nb(equity_T: Any, cash_T: Any, totals: Any, periods: float, out_K:
     out_K[13] = totals[4]
     out_K[14] = totals[8]
     out_K[15] = totals[9]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def block_sums_nb(equity_T: Any, edge_B1: Any, out_2B: Any) -> None:
+    """Sum and sum of squares of the returns of each block; return i is that of bar i + 1."""
+    for b in range(len(edge_B1) - 1):
+        total, squares = 0.0, 0.0
+        for i in range(edge_B1[b], edge_B1[b + 1]):
+            change = _return(equity_T, i + 1)
+            total += change
+            squares += change * change
+        out_2B[0, b], out_2B[1, b] = total, squares

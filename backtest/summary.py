@@ -23,9 +23,11 @@ def summarise_book(
     totals: dict[str, float],
     benchmark_T: Float | None = None,
     trials: int = 1,
+    trials_variance: float | None = None,
 ) -> Metrics:
     """All figures of one book; frames as backtest.results.Book holds them.
 
+    trials, trials_variance: for the deflated Sharpe ratio, see `backtest.overfitting`.
     benchmark_T: equity of the benchmark on the same bars, for alpha and beta; None: of itself.
 
     Turnover: Σ over rebalances of traded value / (2 · equity at the decision), per calendar year;
@@ -54,7 +56,12 @@ def summarise_book(
         sharpe=sharpe,
         sharpe_error=metrics.sharpe_error(return_T, periods),
         deflated_sharpe=deflated_sharpe(
-            sharpe / periods**0.5, len(return_T), trials, skew=skew, kurtosis=kurtosis
+            sharpe / periods**0.5,
+            len(return_T),
+            trials,
+            variance=trials_variance,
+            skew=skew,
+            kurtosis=kurtosis,
         ),
         sortino=metrics.sortino(return_T, periods),
         calmar=metrics.calmar(growth, deepest),

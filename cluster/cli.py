@@ -18,7 +18,7 @@ from market.errors import CandlecastError
 
 EXIT_BAD_INPUT = 2
 
-COMMANDS = ("data", "train", "forecast", "backtest", "demo")
+COMMANDS = ("data", "train", "forecast", "backtest", "sweep", "demo")
 """Modules of cluster.commands."""
 
 app = typer.Typer(

@@ -74,11 +74,11 @@ def render(result: BacktestResult) -> str:
         facts=facts(result),
         css=Markup((HERE / "tear_sheet.css").read_text(encoding="utf-8")),
         plotly_js=Markup(get_plotlyjs()),
-        equity=_html(figures.equity(result), "equity", 400),
-        drawdowns=_html(figures.drawdowns(result), "drawdowns", 240),
-        trading=_html(figures.trading(result), "trading", 380),
-        ic=_html(figures.information_coefficient(result), "ic", 300),
-        fans=[_html(figures.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],
+        equity=as_html(figures.equity(result), "equity", 400),
+        drawdowns=as_html(figures.drawdowns(result), "drawdowns", 240),
+        trading=as_html(figures.trading(result), "trading", 380),
+        ic=as_html(figures.information_coefficient(result), "ic", 300),
+        fans=[as_html(figures.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],
     )
 
 
@@ -137,7 +137,7 @@ def _day(result: BacktestResult, index: int) -> str:
     return f"{result.strategy.daily['timestamp'][index]:%d %b %Y}"
 
 
-def _html(figure: Any, name: str, height: int) -> Markup:
+def as_html(figure: Any, name: str, height: int) -> Markup:
     return Markup(
         plotly.io.to_html(
             figure,
