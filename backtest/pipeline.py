@@ -123,6 +123,7 @@ def run_backtest(
         in_sample_spans=_spans(judged, prices, row_D, last_row),
         caveats=caveats(rows, judged, prices, settings, strategy_book, made.horizon, last_row),
         provenance=dict(provenance or {}),
+        prices=prices,
     )
 
 

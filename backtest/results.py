@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from backtest.prices import PriceTable
 from backtest.settings import BacktestSettings
 
 Float = npt.NDArray[np.float64]
@@ -144,7 +146,15 @@ class BacktestResult:
     caveats: tuple[str, ...]
     provenance: Mapping[str, str]
     """Where the inputs came from, in words; printed on the sheet."""
+    prices: PriceTable
+    """What was traded on."""
 
     @property
     def books(self) -> tuple[Book, Book, Book]:
         return (self.strategy, self.equal_weight, self.buy_and_hold)
+
+    def to_vectorbt(self) -> Any:
+        """The strategy as a real `vectorbt.Portfolio`; see backtest.vectorbt_bridge."""
+        from backtest.vectorbt_bridge import to_vectorbt
+
+        return to_vectorbt(self.strategy, self.prices)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from backtest.caps import capped
 from backtest.inputs import Targets
 from backtest.selection import best_nb, dropout_nb, hysteresis_nb
+from backtest.targets import decisions, needed, one_set, starts
 from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]
@@ -109,29 +111,15 @@ def build_targets(
     start_D1, column_M, weight_M = _RULES[settings.name](settings, signals)
     plain = not (settings.max_weight or settings.max_group or settings.max_turnover)
     if plain and not settings.volatility_target:
-        return _targets(signals.row_D, start_D1, column_M, weight_M)
-    return _capped(settings, signals, start_D1, column_M, weight_M, bars_per_year, group_N)
+        return one_set(signals.row_D, start_D1, column_M, weight_M)
+    return capped(settings, signals, start_D1, column_M, weight_M, bars_per_year, group_N)
 
 
 def equal_weight(row_D: Int, listed_DN: npt.NDArray[np.bool_]) -> Targets:
     """Equal weights on every listed name of each decision."""
     size_D = listed_DN.sum(axis=1)
     weight_M = np.repeat(1 / np.maximum(size_D, 1), size_D)
-    return _targets(row_D, _starts(size_D), np.nonzero(listed_DN)[1].astype(np.int64), weight_M)
-
-
-def many_targets(sets: list[Targets]) -> Targets:
-    """Several target sets as one, for `simulate_many`; the order is kept."""
-    rows = [len(t.row_R) for t in sets]
-    entries = np.cumsum([0, *(len(t.column_M) for t in sets)])
-    starts = [t.start_R1[:-1] + entry for t, entry in zip(sets, entries, strict=False)]
-    return Targets(
-        set_S1=np.cumsum([0, *rows]).astype(np.int64),
-        row_R=np.concatenate([t.row_R for t in sets]),
-        start_R1=np.concatenate([*starts, entries[-1:]]).astype(np.int64),
-        column_M=np.concatenate([t.column_M for t in sets]),
-        weight_M=np.concatenate([t.weight_M for t in sets]),
-    )
+    return one_set(row_D, starts(size_D), np.nonzero(listed_DN)[1].astype(np.int64), weight_M)
 
 
 Entries = tuple[Int, Int, Float]
@@ -170,9 +158,9 @@ def _longshort(s: StrategySettings, signals: Signals) -> Entries:
     ]
     share_D = np.full(len(most_D), 0.5)
     if s.neutral == "beta":
-        beta_DN = _needed(signals.beta_DN, "beta-neutral legs")
+        beta_DN = needed(signals.beta_DN, "beta-neutral legs")
         slopes = [
-            np.bincount(_decision(start), weight * beta_DN[_decision(start), column], len(most_D))
+            np.bincount(decisions(start), weight * beta_DN[decisions(start), column], len(most_D))
             for (start, column), weight in zip((long, short), legs, strict=True)
         ]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -189,7 +177,7 @@ def _longshort(s: StrategySettings, signals: Signals) -> Entries:
         ]
     nothing = [np.empty(0)]
     return (
-        _starts(size_D),
+        starts(size_D),
         np.concatenate(columns or nothing).astype(np.int64),
         np.concatenate(weights or nothing),
     )
@@ -200,8 +188,8 @@ def _kelly(s: StrategySettings, signals: Signals) -> Entries:
 
     Names are sized one by one, as if independent; where Σ|w| exceeds `gross`, all shrink alike.
     """
-    mean_DN = _needed(signals.mean_DN, "Kelly weights")
-    deviation_DN = _needed(signals.deviation_DN, "Kelly weights")
+    mean_DN = needed(signals.mean_DN, "Kelly weights")
+    deviation_DN = needed(signals.deviation_DN, "Kelly weights")
     with np.errstate(divide="ignore", invalid="ignore"):
         weight_DN = s.kelly_fraction * mean_DN / deviation_DN**2
     weight_DN[~np.isfinite(weight_DN) | np.isnan(signals.score_DN)] = 0.0
@@ -211,7 +199,7 @@ def _kelly(s: StrategySettings, signals: Signals) -> Entries:
     weight_DN *= (s.gross / np.maximum(total_D, s.gross))[:, None]
     order_DN = np.where(weight_DN != 0, np.abs(weight_DN), np.nan)
     start_D1, column_M = best_nb(order_DN, np.full(len(order_DN), order_DN.shape[1], np.int64))
-    return start_D1, column_M, weight_DN[_decision(start_D1), column_M]
+    return start_D1, column_M, weight_DN[decisions(start_D1), column_M]
 
 
 _RULES: dict[Name, Callable[[StrategySettings, Signals], Entries]] = {
@@ -235,12 +223,12 @@ def _weigh(
     size_D = np.diff(start_D1)
     if weighting == "equal":
         return np.repeat(1 / np.maximum(size_D, 1), size_D)
-    decision_M = _decision(start_D1)
+    decision_M = decisions(start_D1)
     if weighting == "score":
         value_M = sign * signals.score_DN[decision_M, column_M]
     else:
         value_M = (
-            1 / _needed(signals.volatility_DN, "inverse-volatility weights")[decision_M, column_M]
+            1 / needed(signals.volatility_DN, "inverse-volatility weights")[decision_M, column_M]
         )
     out_M = np.empty(len(column_M))
     for d in np.flatnonzero(size_D):
@@ -253,76 +241,3 @@ def _weigh(
             value = off + (off.mean() or 1.0)
         out_M[span] = value / value.sum()
     return out_M
-
-
-def _capped(
-    s: StrategySettings,
-    signals: Signals,
-    start_D1: Int,
-    column_M: Int,
-    weight_M: Float,
-    bars_per_year: float,
-    group_N: Int | None,
-) -> Targets:
-    before_N = np.zeros(signals.score_DN.shape[1])
-    columns, weights, sizes = [], [], []
-    for d, row in enumerate(signals.row_D):
-        span = slice(int(start_D1[d]), int(start_D1[d + 1]))
-        column, weight = column_M[span], weight_M[span]
-        if s.max_weight:
-            weight = np.clip(weight, -s.max_weight, s.max_weight)
-        if s.max_group:
-            group = _needed(group_N, "a group cap")[column]
-            total = np.bincount(group, np.abs(weight))
-            weight = weight * (s.max_group / np.maximum(total, s.max_group))[group]
-        if s.volatility_target and len(column):
-            if signals.window_return is None:
-                raise BacktestInputError("a volatility target needs returns: signals.window_return")
-            past = signals.window_return(int(row), column) @ weight
-            estimate = float(np.sqrt(np.mean(past**2) * bars_per_year)) if len(past) else np.nan
-            # Without an estimate nothing is known to be safe, so nothing is held.
-            weight = weight * (min(1.0, s.volatility_target / estimate) if estimate > 0 else 0.0)
-        if s.max_turnover and d > 0:
-            wanted_N = np.zeros_like(before_N)
-            wanted_N[column] = weight
-            move = np.abs(wanted_N - before_N).sum() / 2
-            if move > s.max_turnover:
-                wanted_N = before_N + (wanted_N - before_N) * (s.max_turnover / move)
-                others = np.setdiff1d(np.flatnonzero(wanted_N), column)
-                column = np.concatenate((column, others))
-                weight = wanted_N[column]
-        before_N[:] = 0.0
-        before_N[column] = weight
-        columns.append(column)
-        weights.append(weight)
-        sizes.append(len(column))
-    return _targets(
-        signals.row_D,
-        _starts(np.array(sizes, np.int64)),
-        np.concatenate([*columns, np.empty(0, np.int64)]).astype(np.int64),
-        np.concatenate([*weights, np.empty(0)]),
-    )
-
-
-def _needed(matrix: npt.NDArray[Any] | None, purpose: str) -> npt.NDArray[Any]:
-    if matrix is None:
-        raise BacktestInputError(f"{purpose} need a signal that was not given")
-    return matrix
-
-
-def _decision(start_D1: Int) -> Int:
-    return np.repeat(np.arange(len(start_D1) - 1), np.diff(start_D1))
-
-
-def _starts(size_D: npt.NDArray[np.integer]) -> Int:
-    return np.concatenate(([0], np.cumsum(size_D))).astype(np.int64)
-
-
-def _targets(row_D: Int, start_D1: Int, column_M: Int, weight_M: Float) -> Targets:
-    return Targets(
-        np.array([0, len(row_D)], np.int64),
-        np.asarray(row_D, np.int64),
-        start_D1,
-        column_M,
-        weight_M,
-    )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from backtest.sweep import SweepResult
 
 SHOWN = 10
-FIGURES = ("sharpe", "total_return", "max_drawdown", "turnover", "fees")
 
 
 def register(app: typer.Typer) -> None:
@@ -108,12 +107,17 @@ def _show(result: SweepResult, console: Console) -> None:
     ranked = pl.col("sharpe").fill_nan(None)
     top = result.table.sort(ranked, descending=True, nulls_last=True).head(SHOWN)
     table = Table(title=f"best of {trials(result.trials)}, net of costs", title_justify="left")
-    for name in (*result.varied, *FIGURES):
-        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("")
+    for name in ("Sharpe", "return", "drawdown", "turnover"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in top.iter_rows(named=True):
-        cells = [str(row[name]) for name in result.varied]
-        cells += [number(row["sharpe"]), percent(row["total_return"]), percent(row["max_drawdown"])]
-        table.add_row(*cells, number(row["turnover"]), f"{row['fees']:,.0f}")
+        table.add_row(
+            " ".join(f"{name}={row[name]}" for name in result.varied),
+            number(row["sharpe"]),
+            percent(row["total_return"]),
+            percent(row["max_drawdown"]),
+            number(row["turnover"]),
+        )
     console.print(table)
     console.print(
         f"deflated Sharpe of the best: {percent(result.deflated_sharpe)} (probability that its "

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from backtest.compat_qlib import QlibReport, QlibSettings, qlib_topk_dropout, risk_analysis
+from backtest.ic import correlations
 
 N_CASES = 6
 
@@ -75,3 +76,15 @@ def test_what_comes_later_changes_no_earlier_step(
     short = run(cut, {**configs[2], "last_step": 149})
     whole = run(arrays, configs[2])
     assert whole.account[: len(short.account)].tobytes() == short.account.tobytes()
+
+
+def test_ic_and_rank_ic_are_qlibs(
+    golden: tuple[dict[str, np.ndarray], list[dict[str, Any]]],
+) -> None:
+    arrays, _ = golden
+    close = arrays["close"]
+    ahead = np.full(close.shape, np.nan)
+    ahead[:-1] = close[1:] / close[:-1] - 1
+    for name, ranked in (("ic", False), ("rank_ic", True)):
+        ours = correlations(arrays["score"], ahead, ranked=ranked)
+        np.testing.assert_allclose(ours, arrays[name], rtol=0, atol=1e-12, equal_nan=True)

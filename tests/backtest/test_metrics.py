@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from backtest import BacktestResult, ic, metrics
+from backtest.stats import STATS, summarise_nb
 from tests.backtest.made_up import weekdays
 
 
@@ -180,3 +182,106 @@ def test_realised_returns_are_close_to_close_over_the_horizon(result: BacktestRe
     finite = result.scores.filter(pl.col("realised").is_finite())
     assert finite.height > 100
     assert 0 <= result.picks_above_median <= 1
+
+
+@pytest.fixture(scope="module")
+def two_books() -> tuple[np.ndarray, np.ndarray]:
+    """Returns of a book and of its benchmark."""
+    rng = np.random.default_rng(5)
+    market = rng.standard_t(4, 700) * 0.01
+    return 0.0003 + 0.7 * market + rng.normal(0, 0.005, 700), market
+
+
+def test_figures_that_empyrical_defines_too_agree_with_it(
+    two_books: tuple[np.ndarray, np.ndarray],
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        empyrical = pytest.importorskip("empyrical")
+        book, market = two_books
+        theirs = {
+            "volatility": empyrical.annual_volatility(book),
+            "sharpe": empyrical.sharpe_ratio(book),
+            "sortino": empyrical.sortino_ratio(book),
+            "drawdown": empyrical.max_drawdown(book),
+            "calmar": empyrical.calmar_ratio(book),
+            "var": empyrical.value_at_risk(book),
+            "cvar": empyrical.conditional_value_at_risk(book),
+            "tail": empyrical.tail_ratio(book),
+            "beta": empyrical.beta(book, market),
+        }
+    equity = np.concatenate(([1.0], np.cumprod(1 + book)))
+    growth = metrics.cagr(equity, len(book) / 252)
+    deepest = metrics.drawdown(equity).min()
+    ours = {
+        "volatility": metrics.volatility(book, 252),
+        "sharpe": metrics.sharpe(book, 252),
+        "sortino": metrics.sortino(book, 252),
+        "drawdown": deepest,
+        "calmar": metrics.calmar(growth, deepest),
+        "var": metrics.value_at_risk(book),
+        "cvar": metrics.conditional_value_at_risk(book),
+        "tail": metrics.tail_ratio(book),
+        "beta": metrics.alpha_beta(book, market, 252)[1],
+    }
+    assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_alpha_profit_factor_and_moments_by_definition(
+    two_books: tuple[np.ndarray, np.ndarray],
+) -> None:
+    book, market = two_books
+    alpha, beta = metrics.alpha_beta(book, market, 252)
+    slope, intercept = np.polyfit(market, book, 1)
+    assert (alpha, beta) == pytest.approx((intercept * 252, slope))
+    assert metrics.profit_factor(book) == pytest.approx(
+        book[book > 0].sum() / -book[book < 0].sum()
+    )
+    skew, kurtosis = metrics.moments(book)
+    assert skew == pytest.approx(pd.Series(book).skew(), rel=0.01)
+    assert kurtosis - 3 == pytest.approx(pd.Series(book).kurt(), rel=0.03)
+    assert np.isnan(metrics.profit_factor(np.array([0.1, 0.2])))
+
+
+def test_capacity_is_where_impact_eats_all_growth() -> None:
+    # 8% net, of which impact took 2%: at 25 times the equity it takes 5 times as much, all of it.
+    assert metrics.capacity(1e6, 0.08, 0.02) == pytest.approx(25e6)
+    assert metrics.capacity(1e6, -0.05, 0.02) == 0.0
+    assert np.isnan(metrics.capacity(1e6, 0.08, 0.0))
+
+
+@pytest.mark.parametrize("ruined", [False, True])
+def test_streamed_statistics_are_those_of_the_metrics(equity: np.ndarray, ruined: bool) -> None:
+    path = equity.copy()
+    if ruined:
+        path[300:] = 0.0
+    cash, out, totals = path * 0.25, np.empty(len(STATS)), np.arange(11.0)
+    summarise_nb(path, cash, totals, 252.0, out)
+    figures = dict(zip(STATS, out, strict=True))
+    returns = metrics.returns(path)
+    expected = {
+        "final_equity": path[-1],
+        "total_return": path[-1] / path[0] - 1,
+        "mean": returns.mean(),
+        "deviation": returns.std(ddof=1),
+        "sharpe": metrics.sharpe(returns, 252),
+        "sortino": metrics.sortino(returns, 252),
+        "max_drawdown": metrics.drawdown(path).min(),
+        "longest_drawdown": metrics.longest_drawdown(path),
+        "skew": metrics.moments(returns)[0],
+        "kurtosis": metrics.moments(returns)[1],
+        "fees": 0.0,
+        "slippage": 1.0,
+        "turnover": 4.0,
+        "orders": 8.0,
+        "misses": 9.0,
+    }
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_books_figures_are_on_it(result: BacktestResult) -> None:
+    strategy, equal = result.strategy.metrics, result.equal_weight.metrics
+    assert (equal.alpha, equal.beta) == pytest.approx((0.0, 1.0), abs=1e-12)
+    assert 0 <= strategy.deflated_sharpe <= 1
+    assert strategy.calmar == pytest.approx(strategy.cagr / -strategy.max_drawdown)
+    assert strategy.conditional_value_at_risk <= strategy.value_at_risk < 0
