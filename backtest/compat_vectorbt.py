@@ -9,7 +9,7 @@ Behaviour of vectorbt 1.2, quirks included, written from its observed results:
 - Orders run in ascending order of their approximate value: the biggest sell first, the biggest buy
   last; ties by column. Costs are not set aside when sizing, so the last buys are cut to the cash.
 - A listed weight of NaN leaves the position alone; a name not listed goes to zero.
-- Granularity is a bare floor division; a buy cut to less than one step still pays its fixed fee.
+- Granularity is a bare floor division: 0.3 at a step of 0.1 gives 0.2.
 - No delisting, no dividends, no interest: a name that falls silent keeps its last price for ever.
 """
 
@@ -25,6 +25,8 @@ from backtest.inputs import Recorded, Targets
 
 REL, ABS = 1e-9, 1e-12
 """vectorbt treats numbers this close as equal."""
+LEAST_SIZE = 1e-8
+"""Smaller orders are rejected."""
 FEW = 64
 """Below this many orders an insertion sort is faster."""
 
@@ -143,6 +145,8 @@ def vectorbt_nb(
                             size = size // granularity * granularity
                             fee = size * price * rate + fixed
                             paid = size * price + fee
+                    if size < LEAST_SIZE:
+                        continue
                     cash = _plus(cash, -paid)
                     now = _plus(have, size)
                 else:
@@ -152,7 +156,7 @@ def vectorbt_nb(
                         size = min(have, size)
                     if not isnan(granularity):
                         size = size // granularity * granularity
-                    if _near(size, 0.0):
+                    if _near(size, 0.0) or size < LEAST_SIZE:
                         continue
                     fee = size * price * rate + fixed
                     got = _plus(size * price, -fee)
