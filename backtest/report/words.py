@@ -129,7 +129,8 @@ def percent(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    return NOTHING if math.isnan(value) else f"{value:+.2%}".replace("-", MINUS)
+    rounded = round(value, 6) + 0.0  # no minus before a zero
+    return NOTHING if math.isnan(value) else f"{rounded:+.2%}".replace("-", MINUS)
 
 
 def number(value: float) -> str:
