@@ -12,7 +12,7 @@ from market.flags import Flag
 
 
 def caveats(
-    rows: pl.DataFrame,
+    rows: pl.DataFrame | None,
     scores: pl.DataFrame,
     prices: PriceTable,
     settings: BacktestSettings,
@@ -22,9 +22,10 @@ def caveats(
 ) -> tuple[str, ...]:
     """Sentences for the tear sheet, those that hold of every backtest last."""
     found = [
+        *_same_bar(settings),
         *_in_sample(scores),
         *_universe(scores, settings),
-        *_prices(rows, scores, prices),
+        *(_prices(rows, scores, prices) if rows is not None else ()),
         *_trading(prices, strategy, last_row),
     ]
     return (*found, *_always(settings, horizon))
@@ -37,23 +38,62 @@ def _always(settings: BacktestSettings, horizon: int) -> list[str]:
     )
     trials = (
         f"Trials: {settings.trials} stated (--trials). The best of many tries looks good by luck; "
-        "no figure here is corrected for that."
-    )
-    fills = (
-        "Decided at the close of a forecast date, filled at the next open. Sizes are computed from "
-        "the prices of that open (vectorbt sizes at the fill), so the shares bought depend on a "
-        "price known only at the fill; whole shares are not enforced, and every order is assumed "
-        "to fill in full whatever the volume."
-    )
-    money = (
-        "Sizing does not set cash aside for costs: sells go first, and the largest buy is cut to "
-        "what is left. Cash earns nothing."
+        "the deflated Sharpe ratio of the strategy allows for that many, the other figures do not."
     )
     errors = (
         f"Where returns over {horizon} bars overlap between dates, the t-statistic of the rank IC "
         "allows for it; the standard error of the Sharpe ratio assumes independent bars."
     )
-    return [survivorship, trials, fills, money, errors]
+    return [survivorship, trials, _fills(settings), _money(settings), errors]
+
+
+def _same_bar(settings: BacktestSettings) -> list[str]:
+    if settings.lag > 0:
+        return []
+    sentence = (
+        "SAME-BAR: filled at the very close each decision was made from (lag 0). Nobody can trade "
+        "so; these results are a bound, not a backtest."
+    )
+    return [sentence]
+
+
+def _fills(settings: BacktestSettings) -> str:
+    when = "the same bar" if settings.lag == 0 else "the next bar"
+    if settings.lag > 1:
+        when = f"the {settings.lag}th bar after it"
+    price = {"open": "open", "close": "close", "vwap": "mean of open, high, low and close"}
+    if settings.compat == "vectorbt":
+        size = (
+            "Sizes are computed from the prices of the fill bar, as vectorbt does, so the shares "
+            "bought depend on a price known only at the fill"
+        )
+    else:
+        size = "Shares are fixed from the equity and the closes of the decision"
+    volume = (
+        f"no order takes more than {settings.participation:.0%} of the fill bar's volume"
+        if settings.participation
+        else "every order is assumed to fill in full whatever the volume"
+    )
+    return (
+        f"Decided at the close of a date, filled at the {price[settings.fill]} of {when}. {size}; "
+        f"{volume}."
+    )
+
+
+def _money(settings: BacktestSettings) -> str:
+    cash = (
+        f"Cash earns {settings.cash_rate:.2%} a year."
+        if settings.cash_rate
+        else "Cash earns nothing."
+    )
+    if settings.compat == "vectorbt":
+        order = "the biggest sell goes first, the biggest buy last"
+    else:
+        order = "sells go first, then buys from the best score down"
+    return (
+        f"Sizing does not set cash aside for costs: {order}, and what cash cannot pay is cut. "
+        f"{cash}"
+    )
 
 
 def _in_sample(scores: pl.DataFrame) -> list[str]:
@@ -71,16 +111,14 @@ def _in_sample(scores: pl.DataFrame) -> list[str]:
 def _universe(scores: pl.DataFrame, settings: BacktestSettings) -> list[str]:
     found = []
     smallest = int(scores.group_by("as_of").len()["len"].min())  # type: ignore[arg-type]
-    if settings.k >= smallest:
+    if settings.strategy in ("topk", "dropout") and settings.k >= smallest:
         found.append(
             f"k = {settings.k} is not smaller than the smallest universe ({smallest} names): there "
             "the strategy is the equal-weight benchmark."
         )
     unscored = scores.filter(pl.col("score").is_nan()).height
     if unscored:
-        found.append(
-            f"{unscored} of {scores.height} forecasts have no score and were never bought."
-        )
+        found.append(f"{unscored} of {scores.height} scores are missing; those were never bought.")
     return found
 
 
@@ -119,13 +157,16 @@ def _trading(prices: PriceTable, strategy: Book, last_row: int) -> list[str]:
             "max_gap_sessions, then paid out at last close times recovery, without cost."
         )
     if strategy.untraded.height:
+        reasons = strategy.untraded["reason"].value_counts(sort=True)
+        words = ", ".join(f"{n} for {reason}" for reason, n in reasons.iter_rows())
         found.append(
-            f"Not traded for want of a next open: {strategy.untraded.height} wanted changes. What "
-            "was held stayed held, what was wanted stayed in cash."
+            f"Wanted changes that did not trade, or not in full: {strategy.untraded.height} "
+            f"({words}). What was held stayed held, what was wanted stayed in cash."
         )
     if strategy.unfilled_decisions:
         found.append(
-            f"Decided at the last bar, which has no next open: {strategy.unfilled_decisions} "
-            "rebalance, not filled."
+            f"Decided too late to fill within the bars: {strategy.unfilled_decisions} rebalance."
         )
+    if strategy.totals["calls"]:
+        found.append(f"Margin calls: {strategy.totals['calls']:.0f}; each sold everything.")
     return found

@@ -1,30 +1,24 @@
-"""What a book earned and whether its ranking held. Knows arrays of equity and scores alone.
+"""What returns were worth. Knows arrays of equity and returns alone.
 
 Conventions: returns are simple returns of the equity from close to close; the risk-free rate is
 zero; "annualised" means × N (means) or × √N (deviations) with N = bars per year, which
 `bars_per_year` counts from the bars. Figures that are not defined are NaN.
 
-Legend: T bars, R rebalances, D forecast dates.
+Legend: T bars.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-
-from backtest.results import InformationCoefficient, Metrics
 
 Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 Time = npt.NDArray[np.datetime64]
 
 YEAR = np.timedelta64(31_557_600_000_000, "us")
 """365.25 days."""
 USUAL_YEARS = (252.0, 365.0, 52.0, 12.0)
 """Sessions of a stock exchange, days, weeks, months."""
-FEWEST_NAMES = 3
-"""A ranking of fewer names says nothing."""
 
 
 def bars_per_year(labels_T: Time) -> float:
@@ -39,8 +33,10 @@ def bars_per_year(labels_T: Time) -> float:
 
 
 def returns(equity_T: Float) -> Float:
-    """Simple return of each bar, shape (T - 1,)."""
-    return equity_T[1:] / equity_T[:-1] - 1
+    """Simple return of each bar, shape (T - 1,); 0 once nothing is left."""
+    before_T = equity_T[:-1]
+    left = before_T > 0
+    return np.where(left, equity_T[1:] / np.where(left, before_T, 1.0) - 1, 0.0)
 
 
 def drawdown(equity_T: Float) -> Float:
@@ -100,101 +96,65 @@ def hit_rate(return_T: Float) -> float:
     return float(np.mean(moved > 0)) if len(moved) else float("nan")
 
 
-def summarise_book(
-    daily: pl.DataFrame, orders: pl.DataFrame, rebalances: pl.DataFrame, periods: float
-) -> Metrics:
-    """All figures of one book; frames as backtest.results.Book holds them.
-
-    Turnover: Σ over rebalances of traded value / (2 · equity at the decision), per calendar year;
-    replacing the whole portfolio once counts 1. Cost drag: (commission + slippage) / mean equity,
-    per calendar year. Payouts of delisted names count in neither, nor as orders.
-    """
-    equity_T = daily["equity"].to_numpy()
-    labels_T = daily["timestamp"].to_numpy()
-    return_T = returns(equity_T)
-    years = float((labels_T[-1] - labels_T[0]) / YEAR)
-    traded = orders.filter(~pl.col("settled"))
-    costs = float(traded["fee"].sum()) + float(traded["slippage"].sum())
-    return Metrics(
-        total_return=float(equity_T[-1] / equity_T[0] - 1),
-        cagr=cagr(equity_T, years),
-        volatility=volatility(return_T, periods),
-        sharpe=sharpe(return_T, periods),
-        sharpe_error=sharpe_error(return_T, periods),
-        sortino=sortino(return_T, periods),
-        max_drawdown=float(drawdown(equity_T).min()),
-        longest_drawdown=longest_drawdown(equity_T),
-        turnover=float(rebalances["turnover"].sum()) / years,
-        cost_drag=costs / float(equity_T.mean()) / years,
-        hit_rate=hit_rate(return_T),
-        exposure=float((daily["invested"].to_numpy() / equity_T)[1:].mean()),
-        orders=traded.height,
-    )
+def calmar(growth: float, deepest: float) -> float:
+    """CAGR / |maximum drawdown| (Young 1991); NaN without a drawdown."""
+    return growth / -deepest if deepest < 0 else float("nan")
 
 
-def overlap(row_D: Int, horizon: int) -> int:
-    """Most later dates whose return windows share bars with one date's: the least HAC lag."""
-    ends = np.searchsorted(row_D, row_D + horizon, side="left")
-    return int((ends - np.arange(len(row_D)) - 1).max(initial=0))
+def value_at_risk(return_T: Float, share: float = 0.05) -> float:
+    """The `share` quantile of the returns, linearly interpolated; a loss is negative."""
+    return float(np.quantile(return_T, share)) if len(return_T) else float("nan")
 
 
-def hac_t(value_D: Float, lag: int) -> float:
-    """t-statistic of the mean with a Newey–West (1987) variance, Bartlett weights 1 − l/(lag + 1).
-
-    Var(mean) = (γ₀ + 2 Σ_{l≤lag} (1 − l/(lag+1)) γ_l) / D, γ_l = Σ e_d e_{d−l} / D, without a
-    small-sample correction. With few dates per lag it is optimistic; NaN with fewer than two dates
-    or no variance.
-    """
-    n = len(value_D)
-    if n < 2:
+def conditional_value_at_risk(return_T: Float, share: float = 0.05) -> float:
+    """Mean of the lowest ⌊share · (T − 1)⌋ + 1 returns; a loss is negative."""
+    if not len(return_T):
         return float("nan")
-    error = value_D - value_D.mean()
-    long_run = float(error @ error) / n
-    for l in range(1, min(lag, n - 1) + 1):
-        long_run += 2 * (1 - l / (lag + 1)) * float(error[l:] @ error[:-l]) / n
-    if not long_run > 1e-30:
+    worst = int(share * (len(return_T) - 1)) + 1
+    return float(np.mean(np.partition(return_T, worst - 1)[:worst]))
+
+
+def tail_ratio(return_T: Float) -> float:
+    """|95% quantile| / |5% quantile| of the returns."""
+    if not len(return_T):
         return float("nan")
-    return float(value_D.mean() / np.sqrt(long_run / n))
+    high, low = np.quantile(return_T, [0.95, 0.05])
+    return float(abs(high) / abs(low)) if low != 0 else float("nan")
 
 
-def rank_ic(scores: pl.DataFrame, lag: int) -> InformationCoefficient:
-    """Spearman correlation (average ranks) of `score` and `realised` per as_of, and its mean.
+def moments(return_T: Float) -> tuple[float, float]:
+    """(skew, kurtosis) of the population: m3 / m2^1.5 and m4 / m2², 0 and 3 for a normal law."""
+    off = return_T - np.mean(return_T) if len(return_T) else return_T
+    m2 = float(np.mean(off**2)) if len(off) else 0.0
+    if not m2 > 1e-24:
+        return float("nan"), float("nan")
+    return float(np.mean(off**3)) / m2**1.5, float(np.mean(off**4)) / m2**2
 
-    Names without either are left out; a date with fewer than three names left, or with all scores
-    or all returns equal, has no IC. The HAC lag is the larger of `lag` (the overlap of the return
-    windows) and Newey & West's (1994) rule ⌊4 (D/100)^(2/9)⌋.
+
+def profit_factor(return_T: Float) -> float:
+    """Sum of the gains / |sum of the losses|; NaN without a loss."""
+    lost = -float(np.minimum(return_T, 0).sum())
+    return float(np.maximum(return_T, 0).sum()) / lost if lost > 0 else float("nan")
+
+
+def alpha_beta(return_T: Float, benchmark_T: Float, periods: float) -> tuple[float, float]:
+    """(alpha, beta) against a benchmark: slope of a least-squares line, and intercept × N."""
+    if len(return_T) < 2:
+        return float("nan"), float("nan")
+    spread = float(np.var(benchmark_T, ddof=1))
+    if not spread > 1e-24:
+        return float("nan"), float("nan")
+    beta = float(np.cov(return_T, benchmark_T, ddof=1)[0, 1]) / spread
+    return float(np.mean(return_T) - beta * np.mean(benchmark_T)) * periods, beta
+
+
+def capacity(equity: float, growth: float, impact_drag: float) -> float:
+    """Equity at which impact would eat all growth, in the currency of `equity`.
+
+    growth: yearly return net of all costs; impact_drag: yearly cost of impact over equity. Under
+    the square-root law the drag grows with √equity, so growth + drag = drag · √(capacity / equity).
+    NaN without impact, 0 where nothing was earned before impact.
     """
-    both = pl.col("score").is_finite() & pl.col("realised").is_finite()
-    spread = (pl.col("score").n_unique() > 1) & (pl.col("realised").n_unique() > 1)
-    ranked = (
-        scores.filter(both)
-        .group_by("as_of")
-        .agg(
-            pl.corr(pl.col("score").rank(), pl.col("realised").rank()).alias("ic"),
-            pl.len().cast(pl.Int64).alias("names"),
-            spread.alias("spread"),
-        )
-        .with_columns(
-            pl.when(pl.col("spread") & (pl.col("names") >= FEWEST_NAMES))
-            .then(pl.col("ic"))
-            .otherwise(float("nan"))
-        )
-    )
-    by_date = (
-        scores.select("as_of", "as_of_date")
-        .unique()
-        .join(ranked.select("as_of", "ic", "names"), on="as_of", how="left")
-        .with_columns(pl.col("ic").fill_null(float("nan")), pl.col("names").fill_null(0))
-        .sort("as_of")
-    )
-    ic_D = by_date["ic"].to_numpy()
-    defined_D = ic_D[np.isfinite(ic_D)]
-    dates = len(defined_D)
-    lag = max(lag, int(4 * (dates / 100) ** (2 / 9)))
-    return InformationCoefficient(
-        by_date=by_date,
-        mean=float(defined_D.mean()) if dates else float("nan"),
-        t=hac_t(defined_D, lag),
-        lag=lag,
-        dates=dates,
-    )
+    if not impact_drag > 0:
+        return float("nan")
+    return equity * (max(growth + impact_drag, 0.0) / impact_drag) ** 2

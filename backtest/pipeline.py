@@ -1,6 +1,6 @@
-"""Forecasts and bars to a backtest with its benchmarks. Knows the rooms beside it; stores nothing.
+"""Scores and bars to a backtest with its benchmarks. Knows the rooms beside it; stores nothing.
 
-Legend: T bars, N symbols, D forecast dates.
+Legend: T bars, N symbols, D decisions.
 """
 
 from __future__ import annotations
@@ -13,148 +13,167 @@ import numpy.typing as npt
 import polars as pl
 
 from backtest.caveats import caveats
-from backtest.costs import Costs
+from backtest.decisions import Decisions, decide, strategy_of, targets_of
 from backtest.fans import fan_charts
-from backtest.metrics import bars_per_year, overlap, rank_ic, summarise_book
-from backtest.prices import PriceTable, price_table
-from backtest.results import BacktestResult, Book
+from backtest.ic import overlap, rank_ic
+from backtest.inputs import Targets
+from backtest.metrics import bars_per_year
+from backtest.prices import PriceTable
+from backtest.results import BacktestResult, Book, Fan
 from backtest.settings import BacktestSettings
-from backtest.signals import expected_return, horizon_of, select_forecasts
 from backtest.simulate import Simulation, simulate
-from backtest.strategies import TargetWeights, buy_and_hold, equal_weight, top_k
+from backtest.strategies import equal_weight
+from backtest.summary import summarise_book
 from market.errors import BacktestInputError
 from market.flags import Flag
 
+Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
-Time = npt.NDArray[np.datetime64]
+
+TITLES = {
+    "topk": "Top-k",
+    "dropout": "Top-k dropout",
+    "longshort": "Long-short",
+    "threshold": "Threshold",
+    "kelly": "Kelly",
+}
 
 
 def run_backtest(
     bars: pl.DataFrame,
-    forecasts: pl.DataFrame,
+    forecasts: pl.DataFrame | None,
     settings: BacktestSettings,
     *,
+    scores: pl.DataFrame | None = None,
+    path_stats: pl.DataFrame | None = None,
+    groups: dict[str, str] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> BacktestResult:
-    """Trade a forecast table and its two benchmarks under the same costs.
+    """Trade one source of scores and two benchmarks under the same costs.
 
     bars: the lake's rows (at least backtest.prices.BAR_COLUMNS) of *all* symbols of the venue, from
-    some time before the first forecast: they are the bar axis and tell which names were delisted.
-    forecasts: rows of the forecast table (at least backtest.signals.FORECAST_COLUMNS).
-    provenance: words on where both came from, printed on the tear sheet.
+    some time before the first decision: they are the bar axis and tell which names were delisted.
+    forecasts: rows of the forecast table (at least backtest.signals.FORECAST_COLUMNS); or None with
+    `scores` (see backtest.score_sources.user_scores) or `settings.momentum`.
+    path_stats: the table's path statistics, for the score expected_drawdown. groups: group of each
+    symbol, for max_group. provenance: words on where all came from, printed on the tear sheet.
 
-    The book starts in cash at the close of the first forecast date and ends `horizon` bars after
-    the last one, at `settings.end`, or with the bars. Raises BacktestInputError naming symbol and
-    date where forecasts leak, repeat, or do not fit the bars.
+    The book starts in cash at the close of the first decision and ends at `settings.end`, with the
+    bars, or, for forecasts, `horizon` bars after the last one. Raises BacktestInputError naming
+    symbol and date where scores leak, repeat, or do not fit the bars.
     """
-    rows = select_forecasts(forecasts, settings)
-    horizon = horizon_of(rows, settings)
-    scores = expected_return(rows, horizon)
-    symbols = scores["symbol"].unique().sort().to_list()
-    prices = price_table(
-        bars, symbols, recovery=settings.recovery, max_gap_sessions=settings.max_gap_sessions
-    )
-    row_D = _rows_of_dates(scores, prices)
-    first_row = int(row_D[0])
-    last_row = min(int(row_D[-1]) + horizon, _last_allowed_row(prices, settings))
+    made = decide(bars, settings, forecasts=forecasts, scores=scores, path_stats=path_stats)
+    prices, row_D = made.prices, made.row_D
+    first_row, last_row = int(row_D[0]), _last_row(made, settings)
     if last_row <= first_row:
         raise BacktestInputError(
-            f"no bar after the first forecast date {scores['as_of_date'][0]} to trade on. Forecast "
-            "an earlier date, or import newer bars."
+            f"no bar after the first forecast date {made.scores['as_of_date'][0]} to trade on. "
+            "Forecast an earlier date, or import newer bars."
         )
     periods = settings.periods_per_year or bars_per_year(prices.labels_T)
-
+    targets = targets_of(made, strategy_of(settings), periods, groups)
+    forecast_DN = np.isfinite(made.matrix("last_close"))
     plans = {
-        "Top-k": top_k(scores, symbols, settings.k),
-        "Equal weight": equal_weight(scores, symbols),
-        "Buy & hold": buy_and_hold(scores, symbols),
+        "Equal weight": equal_weight(row_D, forecast_DN),
+        "Buy & hold": equal_weight(row_D[:1], forecast_DN[:1]),
+        TITLES[settings.strategy]: targets,
     }
-    costs = Costs(settings.commission_bps, settings.min_fee, settings.slippage_bps)
-    strategy, equal, hold = (
-        _book(
-            name,
-            simulate(
-                plan, prices, costs, cash=settings.cash, first_row=first_row, last_row=last_row
-            ),
-            periods,
+    books: dict[str, Book] = {}
+    for name, plan in plans.items():
+        strategy = plan is targets
+        simulation = simulate(
+            plan,
+            prices,
+            settings.costs,
+            settings.rules,
+            cash=settings.cash,
+            first_row=first_row,
+            last_row=last_row,
+            bars_per_year=periods,
+            compat=settings.compat,
         )
-        for name, plan in plans.items()
-    )
+        benchmark_T = None
+        if books:
+            benchmark_T = books["Equal weight"].daily["equity"].to_numpy()
+        tried = (settings.trials, settings.trials_variance) if strategy else (1, None)
+        books[name] = _book(name, simulation, periods, benchmark_T, tried)
 
-    scores = _with_outcomes(scores, plans["Top-k"], prices, row_D, horizon, last_row)
-    in_sample = scores.filter("in_sample").select("as_of", "as_of_date").unique().sort("as_of")
+    judged = _with_outcomes(made, targets, last_row)
+    in_sample = judged.filter("in_sample").select("as_of", "as_of_date").unique().sort("as_of")
+    strategy_book = books[TITLES[settings.strategy]]
+    rows = made.forecasts
+    fans: tuple[Fan, ...] = ()
+    if rows is not None:
+        fans = fan_charts(rows, judged, prices, settings.fan_symbols, made.horizon, last_row)
     return BacktestResult(
         settings=settings,
-        model_id=str(rows["model_id"][0]),
-        run_ids=tuple(sorted(rows["run_id"].unique())),
-        n_paths=tuple(rows["n_paths"].unique().sort()),
-        horizon=horizon,
+        model_id=made.source,
+        run_ids=() if rows is None else tuple(sorted(rows["run_id"].unique())),
+        n_paths=() if rows is None else tuple(rows["n_paths"].unique().sort()),
+        horizon=made.horizon,
         periods_per_year=periods,
-        strategy=strategy,
-        equal_weight=equal,
-        buy_and_hold=hold,
-        scores=scores,
-        ic=rank_ic(scores, overlap(row_D, horizon)),
-        picks_above_median=_picks_above_median(scores),
-        fans=fan_charts(rows, scores, prices, settings.fan_symbols, horizon, last_row),
+        strategy=strategy_book,
+        equal_weight=books["Equal weight"],
+        buy_and_hold=books["Buy & hold"],
+        scores=judged,
+        ic=rank_ic(judged, overlap(row_D, made.horizon)),
+        picks_above_median=_picks_above_median(judged),
+        fans=fans,
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
-        in_sample_spans=_spans(scores, prices, row_D, last_row),
-        caveats=caveats(rows, scores, prices, settings, strategy, horizon, last_row),
+        in_sample_spans=_spans(judged, prices, row_D, last_row),
+        caveats=caveats(rows, judged, prices, settings, strategy_book, made.horizon, last_row),
         provenance=dict(provenance or {}),
+        prices=prices,
     )
 
 
-def _rows_of_dates(scores: pl.DataFrame, prices: PriceTable) -> Int:
-    dates = scores.select("as_of", "as_of_date").unique().sort("as_of")
-    row_D = prices.rows_at(dates["as_of"].to_numpy())
-    if (row_D < 0).any():
-        lost = dates.row(int(np.flatnonzero(row_D < 0)[0]), named=True)
-        symbol = scores.filter(pl.col("as_of") == lost["as_of"])["symbol"][0]
-        raise BacktestInputError(
-            f"{symbol}: forecast as of {lost['as_of']}, but no bar closes then; the bars run from "
-            f"{prices.sessions_T[0]} to {prices.sessions_T[-1]}. Backtest with the store the "
-            "forecasts were made from."
-        )
-    return row_D
+def _last_row(made: Decisions, settings: BacktestSettings) -> int:
+    last = len(made.prices.close_utc_T) - 1
+    if settings.end is not None:
+        end = np.datetime64(settings.end, "D")
+        last = int(np.searchsorted(made.prices.sessions_T, end, side="right")) - 1
+    return last if made.forecasts is None else min(int(made.row_D[-1]) + made.horizon, last)
 
 
-def _last_allowed_row(prices: PriceTable, settings: BacktestSettings) -> int:
-    if settings.end is None:
-        return len(prices.close_utc_T) - 1
-    end = np.datetime64(settings.end, "D")
-    return int(np.searchsorted(prices.sessions_T, end, side="right")) - 1
-
-
-def _book(name: str, simulation: Simulation, periods: float) -> Book:
+def _book(
+    name: str,
+    simulation: Simulation,
+    periods: float,
+    benchmark_T: Float | None,
+    tried: tuple[int, float | None],
+) -> Book:
     frames = {field.name: getattr(simulation, field.name) for field in fields(simulation)}
-    metrics = summarise_book(simulation.daily, simulation.orders, simulation.rebalances, periods)
+    metrics = summarise_book(
+        simulation.daily,
+        simulation.orders,
+        simulation.rebalances,
+        periods,
+        totals=simulation.totals,
+        benchmark_T=benchmark_T,
+        trials=tried[0],
+        trials_variance=tried[1],
+    )
     return Book(name=name, metrics=metrics, **frames)
 
 
-def _with_outcomes(
-    scores: pl.DataFrame,
-    plan: TargetWeights,
-    prices: PriceTable,
-    row_D: Int,
-    horizon: int,
-    last_row: int,
-) -> pl.DataFrame:
-    """Scores with what followed: `realised`, `picked` and `in_sample`.
+def _with_outcomes(made: Decisions, targets: Targets, last_row: int) -> pl.DataFrame:
+    """Scores with what followed: `realised`, `picked` (held long) and `in_sample`.
 
     realised: mark after `horizon` bars / close at as_of − 1; a suspended name at its last close, a
     delisted one at its settlement (leaving it out would forget the worst), NaN where the window
     runs past the end.
     """
-    row_M = prices.rows_at(scores["as_of"].to_numpy())
-    column_M = np.searchsorted(np.array(prices.symbols), scores["symbol"].to_numpy().astype(str))
-    end_M = row_M + horizon
-    realised_M = prices.mark_TN[np.minimum(end_M, last_row), column_M]
-    realised_M = realised_M / prices.mark_TN[row_M, column_M] - 1
+    row_M, column_M = made.places()
+    mark_TN = made.prices.mark_TN
+    end_M = row_M + made.horizon
+    realised_M = mark_TN[np.minimum(end_M, last_row), column_M] / mark_TN[row_M, column_M] - 1
     realised_M[end_M > last_row] = np.nan
-    picked_RN = {(row_D[r], c) for r in range(len(plan)) for c in plan.entries(r)[0]}
-    return scores.with_columns(
+    long_DN = np.zeros((len(made.row_D), len(made.prices.symbols)), np.bool_)
+    decision_M = np.repeat(np.arange(len(targets.row_R)), np.diff(targets.start_R1))
+    long_DN[decision_M, targets.column_M] = targets.weight_M > 0
+    return made.scores.with_columns(
         pl.Series("realised", realised_M),
-        pl.Series("picked", [pair in picked_RN for pair in zip(row_M, column_M, strict=True)]),
+        pl.Series("picked", long_DN[np.searchsorted(made.row_D, row_M), column_M]),
         ((pl.col("flags") & int(Flag.IN_SAMPLE)) != 0).alias("in_sample"),
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from backtest.prices import PriceTable
 from backtest.settings import BacktestSettings
 
 Float = npt.NDArray[np.float64]
@@ -27,15 +29,30 @@ class Metrics:
     sharpe: float
     sharpe_error: float
     """Standard error of the annualised Sharpe ratio."""
+    deflated_sharpe: float
+    """Probability that the true Sharpe ratio is above 0, given how many settings were tried."""
     sortino: float
+    calmar: float
     max_drawdown: float
     """Deepest fall from a peak, ≤ 0."""
     longest_drawdown: int
     """Bars of the longest spell below an earlier peak."""
+    value_at_risk: float
+    """5% quantile of the bar returns."""
+    conditional_value_at_risk: float
+    """Mean of the bar returns at or below it."""
+    skew: float
+    tail_ratio: float
+    profit_factor: float
+    alpha: float
+    """Yearly return beyond beta times the benchmark's; the benchmark is equal weight."""
+    beta: float
     turnover: float
     """Half the traded value over equity, per year."""
     cost_drag: float
-    """Commission and slippage over mean equity, per year."""
+    """Commission, slippage, impact and borrow fees over mean equity, per year."""
+    capacity: float
+    """Equity at which impact would eat all growth; NaN without impact."""
     hit_rate: float
     """Share of the bars with a non-zero return that gained."""
     exposure: float
@@ -51,17 +68,18 @@ class Book:
     daily: pl.DataFrame
     """Per bar: timestamp, close_utc, equity, cash, invested (positions at their marks)."""
     orders: pl.DataFrame
-    """Per fill, in execution order: as_of, timestamp, close_utc, symbol, side, size, open, price,
-    value, fee, slippage, settled (true: the payout of a delisted name, as_of null)."""
+    """Per fill, in execution order: as_of, timestamp, close_utc, symbol, side, size, reference,
+    price, value, fee, slippage (impact included), settled (true: the payout of a delisted name,
+    as_of null), margin_call."""
     rebalances: pl.DataFrame
     """Per rebalance filled: as_of, timestamp, equity (at the decision), traded, turnover, fee,
     slippage, orders."""
     untraded: pl.DataFrame
     """Wanted changes that could not trade: as_of, timestamp, symbol, weight, held, reason."""
     unfilled_decisions: int
-    """Rebalances decided at the last bar, which has no next open."""
-    passes: int
-    """Simulation passes until every commission was right."""
+    """Rebalances decided too late to fill within the bars."""
+    totals: Mapping[str, float]
+    """Sums over the whole walk, as `backtest.stats.Total` names them."""
     metrics: Metrics
 
 
@@ -104,10 +122,12 @@ class BacktestResult:
 
     settings: BacktestSettings
     model_id: str
+    """Of the forecasts; where scores are not forecasts, what they are."""
     run_ids: tuple[str, ...]
     n_paths: tuple[int, ...]
     """Paths per forecast; several where runs differ."""
     horizon: int
+    """Bars ahead that scores are judged over."""
     periods_per_year: float
     strategy: Book
     equal_weight: Book
@@ -126,7 +146,15 @@ class BacktestResult:
     caveats: tuple[str, ...]
     provenance: Mapping[str, str]
     """Where the inputs came from, in words; printed on the sheet."""
+    prices: PriceTable
+    """What was traded on."""
 
     @property
     def books(self) -> tuple[Book, Book, Book]:
         return (self.strategy, self.equal_weight, self.buy_and_hold)
+
+    def to_vectorbt(self) -> Any:
+        """The strategy as a real `vectorbt.Portfolio`; see backtest.vectorbt_bridge."""
+        from backtest.vectorbt_bridge import to_vectorbt
+
+        return to_vectorbt(self.strategy, self.prices)

@@ -28,6 +28,22 @@ FORECAST_COLUMNS = (
 )
 """All a backtest reads of the forecast table."""
 
+_LAST = pl.col("last_close")
+SCORES: dict[str, tuple[tuple[str, ...], pl.Expr]] = {
+    "expected_return": ((), pl.col("close_mean") / _LAST - 1),
+    "p_up": (("p_up",), pl.col("p_up")),
+    "mean_over_std": (("close_std",), (pl.col("close_mean") - _LAST) / pl.col("close_std")),
+    "quantile_spread": ((), (pl.col("close_q95") - pl.col("close_q05")) / _LAST),
+    "volatility": (("close_std",), pl.col("close_std") / _LAST),
+    "expected_drawdown": (("expected_drawdown",), pl.col("expected_drawdown")),
+}
+"""Scores of a path distribution at one step: (columns beyond FORECAST_COLUMNS, formula).
+
+expected_return: mean close / last close − 1. p_up: share of paths above the last close.
+mean_over_std: expected change / standard deviation over paths. quantile_spread: 5–95% width / last
+close. volatility: standard deviation over paths / last close. expected_drawdown: mean of the paths'
+deepest falls over the whole horizon, from the table of path statistics."""
+
 
 def select_forecasts(forecasts: pl.DataFrame, settings: BacktestSettings) -> pl.DataFrame:
     """The rows to trade, checked: one model, no leak, no row twice, within start and end.
@@ -40,7 +56,8 @@ def select_forecasts(forecasts: pl.DataFrame, settings: BacktestSettings) -> pl.
         raise BacktestInputError(
             f"forecasts lack the columns {', '.join(missing)}; found {', '.join(forecasts.columns)}"
         )
-    rows = forecasts.select(FORECAST_COLUMNS)
+    extra = {name for columns, _ in SCORES.values() for name in columns} | {"close_std"}
+    rows = forecasts.select(*FORECAST_COLUMNS, *sorted(extra & set(forecasts.columns)))
     for name in ("model_id", "run_id"):
         wanted = getattr(settings, name)
         if wanted is not None:
@@ -80,6 +97,13 @@ def select_forecasts(forecasts: pl.DataFrame, settings: BacktestSettings) -> pl.
     )
     _refuse(
         rows,
+        (pl.col("as_of") - pl.col("data_through")).dt.total_days() > settings.max_age_days,
+        f"read no bar after {{data_through}}, more than {settings.max_age_days} days before its "
+        "as_of {as_of} (rule: max_age_days). A stale forecast trades on an old price; forecast "
+        "again, or raise max_age_days.",
+    )
+    _refuse(
+        rows,
         ~(pl.col("last_close").is_finite() & (pl.col("last_close") > 0)).fill_null(False),
         "has last_close {last_close} (rule: price > 0)",
     )
@@ -111,20 +135,37 @@ def horizon_of(rows: pl.DataFrame, settings: BacktestSettings) -> int:
     return horizon
 
 
-def expected_return(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    """Score = mean close of the paths at `horizon` / last known close − 1, a fraction.
+def score_column(rows: pl.DataFrame, horizon: int, score: str) -> pl.DataFrame:
+    """One of SCORES at step `horizon`; a leading minus turns the ranking around.
 
     Returns one row per (as_of, symbol): as_of, as_of_date, symbol, score (NaN where the forecast
-    has none: such a name is never bought), last_close, flags; sorted by as_of, symbol.
+    has none: such a name is never bought), mean and deviation of the return where the table has
+    them, last_close, flags; sorted by as_of, symbol.
     """
+    sign, name = (-1.0, score[1:]) if score.startswith("-") else (1.0, score)
+    needed, expression = SCORES[name]
+    _have(rows, needed, f"score {name}")
+    nothing = pl.lit(float("nan"))
+    mean = pl.col("close_mean") / pl.col("last_close") - 1
+    has_deviation = "close_std" in rows.columns
     return rows.filter(pl.col("step") == horizon).select(
         "as_of",
         "as_of_date",
         "symbol",
-        (pl.col("close_mean") / pl.col("last_close") - 1).fill_null(float("nan")).alias("score"),
+        (sign * expression).cast(pl.Float64).fill_null(float("nan")).alias("score"),
+        mean.alias("mean"),
+        (pl.col("close_std") / pl.col("last_close") if has_deviation else nothing).alias(
+            "deviation"
+        ),
         "last_close",
         "flags",
     )
+
+
+def _have(rows: pl.DataFrame, needed: tuple[str, ...], purpose: str) -> None:
+    missing = [name for name in needed if name not in rows.columns]
+    if missing:
+        raise BacktestInputError(f"{purpose} needs the columns {', '.join(missing)} of forecasts")
 
 
 def _refuse(rows: pl.DataFrame, rule: pl.Expr | pl.Series, problem: str) -> None:

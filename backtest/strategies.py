@@ -1,85 +1,243 @@
-"""Scores to target weights, in compressed rows. Knows scores, nothing of prices or costs.
+"""Scores to target weights, in compressed rows. Knows scores, nothing of fills or costs.
 
-Legend: R rebalances, M (rebalance, symbol) entries; entries of rebalance r are
-start_R1[r]:start_R1[r + 1], as in a compressed sparse row matrix.
+A decision lists names in the order in which they compete for cash: best score first. NaN scores are
+never bought. What caps take away stays in cash.
+
+Legend: D decisions, N symbols, M (decision, symbol) entries, W bars of a return window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
+
+from backtest.caps import capped
+from backtest.inputs import Targets
+from backtest.selection import best_nb, dropout_nb, hysteresis_nb
+from backtest.targets import decisions, needed, one_set, starts
+from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
-Time = npt.NDArray[np.datetime64]
+Name = Literal["topk", "dropout", "longshort", "threshold", "kelly"]
+Weighting = Literal["equal", "score", "inverse_volatility"]
+Neutral = Literal["dollar", "beta"]
 
 
 @dataclass(frozen=True)
-class TargetWeights:
-    """What each rebalance wants to hold; a name not listed is wanted at zero."""
+class Signals:
+    """All a strategy may look at: scores, and what else is known at each decision's close."""
 
-    as_of_R: Time
-    """Decision instants (close, UTC), increasing."""
-    start_R1: Int
-    column_M: Int
-    """Index into the symbols of the price table, increasing within a rebalance."""
-    weight_M: Float
-    """Fractions of the portfolio's value, ≥ 0; they add to at most 1 per rebalance."""
+    row_D: Int
+    """Rows of the price table, increasing."""
+    score_DN: Float
+    """NaN: no opinion."""
+    volatility_DN: Float | None = None
+    """Volatility of one bar; for inverse-volatility weights."""
+    beta_DN: Float | None = None
+    """Slope against the market; for beta-neutral legs."""
+    mean_DN: Float | None = None
+    """Mean return of the path distribution at the horizon; for Kelly weights."""
+    deviation_DN: Float | None = None
+    """Its standard deviation."""
+    window_return: Callable[[int, Int], Float] | None = None
+    """Returns (W, names) of the last bars known at a row; for the volatility target."""
 
-    def __len__(self) -> int:
-        return len(self.as_of_R)
 
-    def entries(self, r: int) -> tuple[Int, Float]:
-        """Columns and weights of rebalance r."""
-        span = slice(self.start_R1[r], self.start_R1[r + 1])
-        return self.column_M[span], self.weight_M[span]
+@dataclass(frozen=True)
+class StrategySettings:
+    """A strategy, its weights and its caps."""
+
+    name: Name = "topk"
+    k: int = 20
+    """Names held by topk and dropout."""
+    n_drop: int = 5
+    """Most names dropout replaces per decision."""
+    quantile: float = 0.1
+    """Share of the scored names in each leg of longshort."""
+    weighting: Weighting = "equal"
+    neutral: Neutral = "dollar"
+    gross: float = 1.0
+    """Sum of the absolute weights that longshort and kelly aim at, at most."""
+    enter: float = 0.0
+    leave: float = 0.0
+    """threshold buys above `enter` and holds until at or below `leave`."""
+    kelly_fraction: float = 0.5
+    """Of the Kelly weight mean / variance; 1 is full Kelly."""
+    short: bool = False
+    """Whether kelly may sell short; longshort always does."""
+    volatility_target: float = 0.0
+    """Yearly volatility to scale weights down to; 0: none."""
+    max_weight: float = 0.0
+    """Largest absolute weight of a name; 0: no cap."""
+    max_turnover: float = 0.0
+    """Most Σ|change of weight| / 2 per decision, after the first; 0: no cap."""
+    max_group: float = 0.0
+    """Largest Σ|weight| of a group; 0: no cap."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.n_drop < 0:
+            raise BacktestInputError(f"k {self.k}, n_drop {self.n_drop}: rule k >= 1, n_drop >= 0")
+        if not 0 < self.quantile <= 0.5:
+            raise BacktestInputError(f"quantile {self.quantile}: must be above 0, at most 0.5")
+        if self.leave > self.enter:
+            raise BacktestInputError(
+                f"leave {self.leave} is above enter {self.enter}: a name would be sold at once"
+            )
+
+    @property
+    def shorts(self) -> bool:
+        """Whether weights may be negative."""
+        return self.name == "longshort" or (self.name == "kelly" and self.short)
 
 
-def top_k(scores: pl.DataFrame, symbols: Sequence[str], k: int) -> TargetWeights:
-    """Equal weights on the k highest scores of each date.
+def build_targets(
+    settings: StrategySettings,
+    signals: Signals,
+    *,
+    bars_per_year: float = 252.0,
+    group_N: Int | None = None,
+) -> Targets:
+    """Decisions of one strategy on every row of `signals`, caps applied.
 
-    Ties go to the earlier symbol. NaN scores are never bought; a date with fewer than k scores is
-    spread over those it has, and one without any goes to cash.
+    group_N: number of each symbol's group (sector), for max_group. Caps are applied in this order:
+    position, group, volatility target, turnover; each only ever shrinks exposure or the move.
+    Raises BacktestInputError where a signal the settings need is missing.
     """
-    ranked = (
-        scores.filter(pl.col("score").is_finite())
-        .sort(["as_of", "score", "symbol"], descending=[False, True, False])
-        .group_by("as_of", maintain_order=True)
-        .head(k)
+    start_D1, column_M, weight_M = _RULES[settings.name](settings, signals)
+    plain = not (settings.max_weight or settings.max_group or settings.max_turnover)
+    if plain and not settings.volatility_target:
+        return one_set(signals.row_D, start_D1, column_M, weight_M)
+    return capped(settings, signals, start_D1, column_M, weight_M, bars_per_year, group_N)
+
+
+def equal_weight(row_D: Int, listed_DN: npt.NDArray[np.bool_]) -> Targets:
+    """Equal weights on every listed name of each decision."""
+    size_D = listed_DN.sum(axis=1)
+    weight_M = np.repeat(1 / np.maximum(size_D, 1), size_D)
+    return one_set(row_D, starts(size_D), np.nonzero(listed_DN)[1].astype(np.int64), weight_M)
+
+
+Entries = tuple[Int, Int, Float]
+"""start_D1, column_M, weight_M"""
+
+
+def _topk(s: StrategySettings, signals: Signals) -> Entries:
+    start_D1, column_M = best_nb(signals.score_DN, np.full(len(signals.row_D), s.k, np.int64))
+    return start_D1, column_M, _weigh(s.weighting, signals, start_D1, column_M)
+
+
+def _dropout(s: StrategySettings, signals: Signals) -> Entries:
+    start_D1, column_M = dropout_nb(signals.score_DN, s.k, s.n_drop)
+    return start_D1, column_M, _weigh(s.weighting, signals, start_D1, column_M)
+
+
+def _threshold(s: StrategySettings, signals: Signals) -> Entries:
+    held_DN = hysteresis_nb(signals.score_DN, s.enter, s.leave)
+    ranked_DN = np.where(held_DN, np.nan_to_num(signals.score_DN, nan=-np.inf), np.nan)
+    start_D1, column_M = best_nb(ranked_DN, np.full(len(ranked_DN), ranked_DN.shape[1], np.int64))
+    return start_D1, column_M, _weigh(s.weighting, signals, start_D1, column_M)
+
+
+def _longshort(s: StrategySettings, signals: Signals) -> Entries:
+    """Best `quantile` long, worst short, Σ|w| = gross; the legs are dollar- or beta-neutral.
+
+    Beta-neutral: with β_L, β_S the legs' weighted betas, the long leg gets gross · β_S / (β_L +
+    β_S), so that the betas cancel; where a leg's beta is not above 0 the date goes to cash.
+    """
+    most_D = (np.isfinite(signals.score_DN).sum(axis=1) * s.quantile).astype(np.int64)
+    long = best_nb(signals.score_DN, most_D)
+    short = best_nb(-signals.score_DN, most_D)
+    legs = [
+        _weigh(s.weighting, signals, *long),
+        _weigh(s.weighting, signals, *short, sign=-1.0),
+    ]
+    share_D = np.full(len(most_D), 0.5)
+    if s.neutral == "beta":
+        beta_DN = needed(signals.beta_DN, "beta-neutral legs")
+        slopes = [
+            np.bincount(decisions(start), weight * beta_DN[decisions(start), column], len(most_D))
+            for (start, column), weight in zip((long, short), legs, strict=True)
+        ]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share_D = slopes[1] / (slopes[0] + slopes[1])
+        share_D[~((slopes[0] > 0) & (slopes[1] > 0))] = np.nan
+    size_D = 2 * most_D * np.isfinite(share_D)
+    columns, weights = [], []
+    for d in np.flatnonzero(size_D):
+        span = slice(int(long[0][d]), int(long[0][d + 1]))
+        columns += [long[1][span], short[1][span]]
+        weights += [
+            s.gross * share_D[d] * legs[0][span],
+            -s.gross * (1 - share_D[d]) * legs[1][span],
+        ]
+    nothing = [np.empty(0)]
+    return (
+        starts(size_D),
+        np.concatenate(columns or nothing).astype(np.int64),
+        np.concatenate(weights or nothing),
     )
-    return _equal(ranked, scores["as_of"].unique().sort(), symbols)
 
 
-def equal_weight(scores: pl.DataFrame, symbols: Sequence[str]) -> TargetWeights:
-    """Equal weights on every symbol forecast at each date, scored or not."""
-    return _equal(scores, scores["as_of"].unique().sort(), symbols)
+def _kelly(s: StrategySettings, signals: Signals) -> Entries:
+    """w = fraction · mean / variance per name (Kelly 1956; Thorp 2006 for the continuous form).
+
+    Names are sized one by one, as if independent; where Σ|w| exceeds `gross`, all shrink alike.
+    """
+    mean_DN = needed(signals.mean_DN, "Kelly weights")
+    deviation_DN = needed(signals.deviation_DN, "Kelly weights")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight_DN = s.kelly_fraction * mean_DN / deviation_DN**2
+    weight_DN[~np.isfinite(weight_DN) | np.isnan(signals.score_DN)] = 0.0
+    if not s.short:
+        weight_DN = np.maximum(weight_DN, 0.0)
+    total_D = np.abs(weight_DN).sum(axis=1)
+    weight_DN *= (s.gross / np.maximum(total_D, s.gross))[:, None]
+    order_DN = np.where(weight_DN != 0, np.abs(weight_DN), np.nan)
+    start_D1, column_M = best_nb(order_DN, np.full(len(order_DN), order_DN.shape[1], np.int64))
+    return start_D1, column_M, weight_DN[decisions(start_D1), column_M]
 
 
-def buy_and_hold(scores: pl.DataFrame, symbols: Sequence[str]) -> TargetWeights:
-    """Equal weights on the first date's symbols, never rebalanced."""
-    first = scores.filter(pl.col("as_of") == pl.col("as_of").min())
-    return _equal(first, first["as_of"].unique(), symbols)
+_RULES: dict[Name, Callable[[StrategySettings, Signals], Entries]] = {
+    "topk": _topk,
+    "dropout": _dropout,
+    "threshold": _threshold,
+    "longshort": _longshort,
+    "kelly": _kelly,
+}
 
 
-def _equal(held: pl.DataFrame, dates: pl.Series, symbols: Sequence[str]) -> TargetWeights:
-    index = {symbol: i for i, symbol in enumerate(symbols)}
-    names = {
-        row["as_of"]: row["symbol"]
-        for row in held.group_by("as_of").agg(pl.col("symbol")).iter_rows(named=True)
-    }
-    columns = [_columns(names.get(as_of, ()), index) for as_of in dates]
-    sizes = [len(c) for c in columns]
-    return TargetWeights(
-        as_of_R=dates.to_numpy(),
-        start_R1=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
-        column_M=np.concatenate(columns),
-        weight_M=np.concatenate([np.full(n, 1 / max(n, 1)) for n in sizes]),
-    )
+def _weigh(
+    weighting: Weighting, signals: Signals, start_D1: Int, column_M: Int, sign: float = 1.0
+) -> Float:
+    """Positive weights that add to 1 per decision; sign -1 for a leg of low scores.
 
-
-def _columns(names: Iterable[str], index: dict[str, int]) -> Int:
-    return np.sort(np.array([index[name] for name in names], np.int64))
+    score: proportional to how far sign · score lies above the least one chosen, plus the mean such
+    distance, so that the least still gets a share; inverse_volatility: to 1 / σ, names without an
+    estimate as the median of the others.
+    """
+    size_D = np.diff(start_D1)
+    if weighting == "equal":
+        return np.repeat(1 / np.maximum(size_D, 1), size_D)
+    decision_M = decisions(start_D1)
+    if weighting == "score":
+        value_M = sign * signals.score_DN[decision_M, column_M]
+    else:
+        value_M = (
+            1 / needed(signals.volatility_DN, "inverse-volatility weights")[decision_M, column_M]
+        )
+    out_M = np.empty(len(column_M))
+    for d in np.flatnonzero(size_D):
+        span = slice(int(start_D1[d]), int(start_D1[d + 1]))
+        value = value_M[span]
+        known = value[np.isfinite(value)]
+        value = np.where(np.isfinite(value), value, np.median(known) if len(known) else 1.0)
+        if weighting == "score":
+            off = value - value.min()
+            value = off + (off.mean() or 1.0)
+        out_M[span] = value / value.sum()
+    return out_M

@@ -1,88 +1,87 @@
-"""The only place that imports vectorbt, and only when a simulation runs.
+"""The only place that imports vectorbt, and only when asked for: our fills as its `Portfolio`.
 
-Knows price and size matrices; nothing of forecasts, dates or reports. The engine is pinned to
-Numba: `engine="auto"` would silently switch to another one where it is installed.
-
-Legend: E events (bars on which something may trade), N columns, M orders.
+Knows finished simulations and prices. The engine is pinned to Numba: `engine="auto"` would
+silently switch to another one where it is installed.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
-Bool = npt.NDArray[np.bool_]
+from backtest.prices import PriceTable
+from backtest.results import Book
+from backtest.simulate import Simulation
+from market.errors import BacktestInputError
 
-
-@dataclass(frozen=True)
-class OrderBook:
-    """What vectorbt is given; all matrices float64 in C order, so that it compiles once."""
-
-    target_EN: Float
-    """Wanted fraction of the group's value; NaN: leave the position alone."""
-    price_EN: Float
-    """Price before slippage; NaN: cannot trade, the order is ignored."""
-    value_price_EN: Float
-    """Price the group is valued and sized at; never NaN, which would break the order of sells."""
-    fees_EN: Float
-    fixed_fees_EN: Float
-    slippage_EN: Float
+LEAST_PRICE = 1e-11
+"""What vectorbt is told where a payout is worth nothing; it refuses prices of zero."""
 
 
-@dataclass(frozen=True)
-class Fills:
-    """Filled orders, in the order they were executed."""
+def to_vectorbt(simulation: Simulation | Book, prices: PriceTable) -> Any:
+    """A real `vectorbt.Portfolio` with the simulation's orders, in their order, and its equity.
 
-    event_M: Int
-    column_M: Int
-    size_M: Float
-    """Shares, > 0."""
-    price_M: Float
-    """Fill price, slippage included."""
-    fee_M: Float
-    buy_M: Bool
-
-
-def fill(book: OrderBook, cash: float) -> Fills:
-    """Run one long-only cash pool through `Portfolio.from_orders`.
-
-    vectorbt's rules: the pool is valued at `value_price_EN` once per event; orders go from the
-    biggest sell to the biggest buy; a buy the remaining cash cannot pay in full, fees included,
-    is filled in part (costs are not anticipated when sizing).
+    For vectorbt's plots and statistics. It knows neither interest nor borrow fees nor dividends nor
+    splits, so a simulation with any of these is refused with BacktestInputError.
     """
+    for name in ("interest", "borrow", "dividends"):
+        if simulation.totals[name]:
+            raise BacktestInputError(
+                f"the simulation has {name} of {simulation.totals[name]:.6g}, which a vectorbt "
+                "Portfolio cannot hold. Set its rate to 0."
+            )
+    if simulation.daily["cash"].min() < 0:  # type: ignore[operator]
+        raise BacktestInputError("vectorbt refuses negative cash: a margin account cannot convert")
+    rows = np.searchsorted(prices.close_utc_T, simulation.daily["close_utc"].to_numpy())
+    orders = simulation.orders
+    order_row = np.searchsorted(prices.close_utc_T, orders["close_utc"].to_numpy()) - rows[0]
+    columns = np.searchsorted(np.array(prices.symbols), orders["symbol"].to_numpy().astype(str))
+    traded, column = np.unique(columns, return_inverse=True)
+    shape = (len(rows), max(len(traded), 1))
+    size, price, fee = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape)
+    signs = np.where(orders["side"].to_numpy() == "buy", 1.0, -1.0)
+    size[order_row, column] = signs * orders["size"].to_numpy()
+    price[order_row, column] = np.maximum(orders["price"].to_numpy(), LEAST_PRICE)
+    fee[order_row, column] = orders["fee"].to_numpy()
+    sequence = np.tile(np.arange(shape[1]), (shape[0], 1))
+    for row in np.unique(order_row):
+        first = column[order_row == row]
+        rest = np.setdiff1d(np.arange(shape[1]), first)
+        sequence[row] = np.concatenate((first, rest))
+    mark = np.maximum(prices.mark_TN[np.ix_(rows, traded)], LEAST_PRICE)
+    if not len(traded):
+        mark = np.ones(shape)
     with warnings.catch_warnings():
         # Its import and its pandas glue warn about other libraries' plans; our inputs are checked.
         warnings.simplefilter("ignore")
+        import pandas as pd
         import vectorbt as vbt
 
+        frame = pd.DataFrame(
+            mark,
+            index=pd.DatetimeIndex(simulation.daily["timestamp"].to_numpy()),
+            columns=[prices.symbols[c] for c in traded] or ["cash"],
+        )
         portfolio = vbt.Portfolio.from_orders(
-            book.value_price_EN,
-            size=book.target_EN,
-            size_type="targetpercent",
-            direction="longonly",
-            price=book.price_EN,
-            val_price=book.value_price_EN,
-            fees=book.fees_EN,
-            fixed_fees=book.fixed_fees_EN,
-            slippage=book.slippage_EN,
-            init_cash=float(cash),
+            frame,
+            size=size,
+            size_type="amount",
+            direction="both",
+            price=price,
+            fixed_fees=fee,
+            init_cash=float(simulation.daily["cash"][0]),
             cash_sharing=True,
             group_by=True,
-            call_seq="auto",
+            call_seq=sequence,
             freq="D",
             engine="numba",
         )
-        records = portfolio.order_records
-    return Fills(
-        event_M=records["idx"].astype(np.int64),
-        column_M=records["col"].astype(np.int64),
-        size_M=records["size"].astype(np.float64),
-        price_M=records["price"].astype(np.float64),
-        fee_M=records["fees"].astype(np.float64),
-        buy_M=records["side"] == int(vbt.portfolio.enums.OrderSide.Buy),
-    )
+        value = np.asarray(portfolio.value())
+    if not np.allclose(value, simulation.daily["equity"].to_numpy(), rtol=1e-6):
+        raise BacktestInputError(
+            "vectorbt's equity of these orders differs from the simulation's: splits changed "
+            "shares between orders, which a Portfolio cannot hold. Use adjusted prices."
+        )
+    return portfolio

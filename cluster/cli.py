@@ -18,7 +18,7 @@ from market.errors import CandlecastError
 
 EXIT_BAD_INPUT = 2
 
-COMMANDS = ("data", "train", "forecast", "nightly", "runs", "backtest", "demo")
+COMMANDS = ("data", "train", "forecast", "nightly", "runs", "backtest", "sweep", "demo")
 """Modules of cluster.commands."""
 
 app = typer.Typer(

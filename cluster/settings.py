@@ -141,7 +141,9 @@ def load_settings(
     except ValidationError as error:
         urgency = {"extra_forbidden": 0, "missing": 2}
         problem = min(error.errors(), key=lambda each: urgency.get(each["type"], 1))
-        key = str(problem["loc"][0]) if problem["loc"] else "?"
+        if not problem["loc"]:  # a rule between several settings, which names them itself
+            raise ConfigError(problem["msg"].removeprefix("Value error, ")) from error
+        key = str(problem["loc"][0])
         flag = "--" + key.replace("_", "-")
         source = flag if key in given or path is None else f"{path}: {key}"
         if problem["type"] == "extra_forbidden":

@@ -104,5 +104,5 @@ def test_every_command_is_listed() -> None:
     text = fresh(
         "import sys; sys.argv = ['candlecast', '--help']\nfrom cluster.cli import main; main()"
     )
-    for command in ("demo", "data", "forecast", "backtest", "train"):
+    for command in ("demo", "data", "forecast", "backtest", "sweep", "train"):
         assert f" {command} " in text

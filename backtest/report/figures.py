@@ -40,7 +40,7 @@ def equity(result: BacktestResult) -> go.Figure:
         )
     _shade(figure, result)
     figure.add_hline(y=result.settings.cash, line={"color": ZERO, "width": 1, "dash": "dot"})
-    return _styled(figure, "Equity (currency of the prices)", tickformat="~s")
+    return styled(figure, "Equity (currency of the prices)", tickformat="~s")
 
 
 def drawdowns(result: BacktestResult) -> go.Figure:
@@ -59,7 +59,7 @@ def drawdowns(result: BacktestResult) -> go.Figure:
             hovertemplate="%{y:.2%}",
         )
     _shade(figure, result)
-    return _styled(figure, "Below the peak", tickformat=".0%")
+    return styled(figure, "Below the peak", tickformat=".0%")
 
 
 def trading(result: BacktestResult) -> go.Figure:
@@ -93,7 +93,7 @@ def trading(result: BacktestResult) -> go.Figure:
             col=1,
         )
     _shade(figure, result)
-    _styled(figure, "Turnover", tickformat=".0%")
+    styled(figure, "Turnover", tickformat=".0%")
     figure.update_yaxes(title="Costs so far<br>(of starting cash)", tickformat=".2~%", row=2, col=1)
     return figure.update_yaxes(rangemode="tozero")
 
@@ -123,7 +123,7 @@ def information_coefficient(result: BacktestResult) -> go.Figure:
             line={"color": STRATEGY, "width": 2, "dash": "dash"},
         )
     figure.update_traces(showlegend=False)
-    return _styled(figure, "Rank IC", tickformat="+.2f").update_layout(showlegend=True)
+    return styled(figure, "Rank IC", tickformat="+.2f").update_layout(showlegend=True)
 
 
 def fan(chart: Fan) -> go.Figure:
@@ -164,7 +164,7 @@ def fan(chart: Fan) -> go.Figure:
     figure.add_vline(x=labels[0], line={"color": ZERO, "width": 1, "dash": "dot"})
     place = f"score rank {chart.rank} of {chart.ranked}" if chart.rank else "no score"
     mark = ", IN-SAMPLE" if chart.in_sample else ""
-    _styled(figure, "Close", tickformat=",.4~g")
+    styled(figure, "Close", tickformat=",.4~g")
     return figure.update_layout(
         title={
             "text": f"<b>{escape(chart.symbol)}</b>  {place}{mark}",
@@ -196,7 +196,7 @@ def _xy(closes: pl.DataFrame) -> tuple[Any, Any]:
     return closes["timestamp"].to_numpy(), closes["close"].to_numpy()
 
 
-def _styled(figure: go.Figure, y_title: str, tickformat: str) -> go.Figure:
+def styled(figure: go.Figure, y_title: str, tickformat: str) -> go.Figure:
     figure.update_layout(
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from backtest.report import figures
-from backtest.report.words import NOTHING, headline, number, percent, signed
+from backtest.report.words import NOTHING, headline, number, percent, signed, trials, what_is_traded
 from backtest.results import BacktestResult
 
 HERE = Path(__file__).parent
@@ -63,6 +63,8 @@ def render(result: BacktestResult) -> str:
     return environment.get_template("tear_sheet.html.j2").render(
         result=result,
         metrics=result.strategy.metrics,
+        traded=what_is_traded(result),
+        trials=trials(result.settings.trials),
         first=_day(result, 0),
         last=_day(result, -1),
         bars=result.strategy.daily.height,
@@ -72,11 +74,11 @@ def render(result: BacktestResult) -> str:
         facts=facts(result),
         css=Markup((HERE / "tear_sheet.css").read_text(encoding="utf-8")),
         plotly_js=Markup(get_plotlyjs()),
-        equity=_html(figures.equity(result), "equity", 400),
-        drawdowns=_html(figures.drawdowns(result), "drawdowns", 240),
-        trading=_html(figures.trading(result), "trading", 380),
-        ic=_html(figures.information_coefficient(result), "ic", 300),
-        fans=[_html(figures.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],
+        equity=as_html(figures.equity(result), "equity", 400),
+        drawdowns=as_html(figures.drawdowns(result), "drawdowns", 240),
+        trading=as_html(figures.trading(result), "trading", 380),
+        ic=as_html(figures.information_coefficient(result), "ic", 300),
+        fans=[as_html(figures.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],
     )
 
 
@@ -108,16 +110,16 @@ def facts(result: BacktestResult) -> list[tuple[str, str]]:
     strategy = result.strategy
     fixed = [
         ("model_id", result.model_id),
-        ("run_id", ", ".join(result.run_ids)),
+        ("run_id", ", ".join(result.run_ids) or NOTHING),
         *result.provenance.items(),
-        ("forecast dates", f"{result.ic.by_date.height}"),
+        ("decisions", f"{result.ic.by_date.height}"),
         ("symbols", f"{result.scores['symbol'].n_unique():,}"),
-        ("forecasts traded on", f"{result.scores.height:,}"),
-        ("paths per forecast", ", ".join(map(str, result.n_paths))),
+        ("scores traded on", f"{result.scores.height:,}"),
+        ("paths per forecast", ", ".join(map(str, result.n_paths)) or NOTHING),
         ("horizon in bars", f"{result.horizon}"),
         ("bars per year", f"{result.periods_per_year:g}"),
-        ("simulator", "vectorbt Portfolio.from_orders, Numba engine"),
-        ("simulation passes", f"{strategy.passes}"),
+        ("commission paid", f"{strategy.totals['fees']:,.0f}"),
+        ("slippage and impact paid", f"{strategy.totals['slippage']:,.0f}"),
     ]
     return fixed + [
         (name, NOTHING if value in (None, []) else _words(value))
@@ -135,7 +137,7 @@ def _day(result: BacktestResult, index: int) -> str:
     return f"{result.strategy.daily['timestamp'][index]:%d %b %Y}"
 
 
-def _html(figure: Any, name: str, height: int) -> Markup:
+def as_html(figure: Any, name: str, height: int) -> Markup:
     return Markup(
         plotly.io.to_html(
             figure,

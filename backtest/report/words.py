@@ -36,15 +36,92 @@ def headline(result: BacktestResult) -> list[Row]:
         row("CAGR", "per year of 365.25 days", lambda m: signed(m.cagr)),
         row("Volatility", f"annualised, {per_year}", lambda m: percent(m.volatility)),
         row("Sharpe ratio", "annualised ± standard error (Lo 2002), risk-free 0", sharpe),
+        row(
+            "Deflated Sharpe",
+            f"probability that the true ratio is above 0 after {trials(result.settings.trials)}",
+            lambda m: percent(m.deflated_sharpe),
+        ),
         row("Sortino ratio", "annualised, target 0", lambda m: number(m.sortino)),
+        row("Calmar ratio", "CAGR / maximum drawdown", lambda m: number(m.calmar)),
         row("Maximum drawdown", "close to close", lambda m: percent(m.max_drawdown)),
         row("Longest drawdown", "bars below an earlier peak", lambda m: f"{m.longest_drawdown}"),
+        row("Value at risk", "5% quantile of a bar's return", lambda m: percent(m.value_at_risk)),
+        row(
+            "Expected shortfall",
+            "mean of the bars at or below it",
+            lambda m: percent(m.conditional_value_at_risk),
+        ),
+        row("Skew", "of bar returns", lambda m: number(m.skew)),
+        row("Tail ratio", "95% over 5% quantile", lambda m: number(m.tail_ratio)),
+        row("Profit factor", "gains over losses", lambda m: number(m.profit_factor)),
+        row("Alpha", "per year, against equal weight", lambda m: signed(m.alpha)),
+        row("Beta", "against equal weight", lambda m: number(m.beta)),
         row("Turnover", "portfolios replaced per year", lambda m: f"{number(m.turnover)} {TIMES}"),
-        row("Cost drag", "commission + slippage, per year", lambda m: percent(m.cost_drag)),
+        row(
+            "Cost drag",
+            "commission, slippage, impact, borrowing, per year",
+            lambda m: percent(m.cost_drag),
+        ),
+        row("Capacity", "equity at which impact eats all growth", lambda m: amount(m.capacity)),
         row("Winning bars", "of those with a return", lambda m: percent(m.hit_rate)),
         row("Exposure", "mean share of equity invested", lambda m: percent(m.exposure)),
         row("Orders", "settlements not counted", lambda m: f"{m.orders:,}"),
     ]
+
+
+SCORES = {
+    "expected_return": "expected return",
+    "p_up": "probability of a rise",
+    "mean_over_std": "expected return over its deviation",
+    "quantile_spread": "width of the 5–95% range",
+    "volatility": "forecast volatility",
+    "expected_drawdown": "expected drawdown",
+}
+
+
+def trials(count: int) -> str:
+    """1 trial, 20 trials."""
+    return f"{count:,} trial" + ("" if count == 1 else "s")
+
+
+def what_is_traded(result: BacktestResult) -> str:
+    """The strategy in a sentence."""
+    settings, names = result.settings, result.scores["symbol"].n_unique()
+    if result.n_paths:
+        least = settings.score.startswith("-")
+        score = ("least " if least else "") + SCORES[settings.score.removeprefix("-")]
+        score += f" over {result.horizon} bars"
+    else:
+        score = result.model_id
+    weights = {
+        "equal": "equal weights",
+        "score": "weights by score",
+        "inverse_volatility": "weights by inverse volatility",
+    }[settings.weighting]
+    if settings.strategy == "topk":
+        chosen = f"Top {settings.k} of {names} symbols by {score}, {weights}"
+    elif settings.strategy == "dropout":
+        chosen = (
+            f"Top {settings.k} of {names} symbols by {score}, at most {settings.n_drop} replaced "
+            f"at a time, {weights}"
+        )
+    elif settings.strategy == "longshort":
+        chosen = (
+            f"Best {settings.quantile:.0%} of {names} symbols by {score} long, worst short, "
+            f"{settings.neutral}-neutral, {weights}"
+        )
+    elif settings.strategy == "threshold":
+        chosen = (
+            f"Of {names} symbols those whose {score} rose above {settings.enter:g}, until at or "
+            f"below {settings.leave:g}, {weights}"
+        )
+    else:
+        chosen = f"{settings.kelly_fraction:.0%} Kelly on {names} symbols"
+    return f"{chosen}, {result.ic.by_date.height} rebalances."
+
+
+def amount(value: float) -> str:
+    return NOTHING if math.isnan(value) else f"{value:,.0f}"
 
 
 def percent(value: float) -> str:
@@ -52,7 +129,8 @@ def percent(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    return NOTHING if math.isnan(value) else f"{value:+.2%}".replace("-", MINUS)
+    rounded = round(value, 6) + 0.0  # no minus before a zero
+    return NOTHING if math.isnan(value) else f"{rounded:+.2%}".replace("-", MINUS)
 
 
 def number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from backtest.settings import BacktestRequest
     from market.forecasts import ForecastTable
 
-SHOWN = ("Total return", "CAGR", "Sharpe ratio", "Maximum drawdown", "Turnover", "Cost drag")
+SHOWN = (
+    "Total return",
+    "CAGR",
+    "Sharpe ratio",
+    "Deflated Sharpe",
+    "Maximum drawdown",
+    "Turnover",
+    "Cost drag",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,8 +35,28 @@ def register(app: typer.Typer) -> None:
 def backtest(
     store: Annotated[Path | None, typer.Option(help="Folder of the history lake.")] = None,
     forecasts: Annotated[Path | None, typer.Option(help="Folder of the forecast table.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="topk (default).")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet of own scores, instead of forecasts.")
+    ] = None,
+    momentum: Annotated[
+        int | None, typer.Option(help="Score by the return over this many bars instead.")
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="topk (default), dropout, longshort, threshold or kelly."),
+    ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(
+            help="expected_return (default), p_up, mean_over_std, quantile_spread, volatility or "
+            "expected_drawdown; a leading minus prefers low values."
+        ),
+    ] = None,
     k: Annotated[int | None, typer.Option(help="Names held. Default 20.")] = None,
+    rebalance: Annotated[
+        str | None,
+        typer.Option(help="each (default), weekly, monthly, or every n-th score date."),
+    ] = None,
     cash: Annotated[float | None, typer.Option(help="Starting cash. Default 1000000.")] = None,
     commission_bps: Annotated[
         float | None, typer.Option(help="Commission, basis points of value. Default 5.")
@@ -37,6 +66,13 @@ def backtest(
     ] = None,
     slippage_bps: Annotated[
         float | None, typer.Option(help="Basis points a fill is worse than the open. Default 5.")
+    ] = None,
+    lag: Annotated[int | None, typer.Option(help="Bars from decision to fill. Default 1.")] = None,
+    fill: Annotated[
+        str | None, typer.Option(help="Price on the fill bar: open (default), close or vwap.")
+    ] = None,
+    compat: Annotated[
+        str | None, typer.Option(help="none (default), or vectorbt: size and fill as it does.")
     ] = None,
     horizon: Annotated[
         int | None, typer.Option(help="Forecast step that is scored. Default: the last.")
@@ -69,16 +105,25 @@ def backtest(
     report: Annotated[
         Path | None, typer.Option(help="Tear sheet to write. Default tearsheet.html.")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other key of configs/backtest.yaml, as key=value."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with any of these; flags win.")
     ] = None,
 ) -> None:
-    """Trade a forecast table after costs and write the tear sheet."""
+    """Trade forecasts, own scores or momentum after costs, and write the tear sheet."""
     flags: dict[str, Any] = {
-        name: value for name, value in locals().items() if name not in ("config", "fan_symbols")
+        name: value
+        for name, value in locals().items()
+        if name not in ("config", "fan_symbols", "option")
     }
     if fan_symbols is not None:
         flags["fan_symbols"] = tuple(fan_symbols.split(","))
+    if rebalance is not None and rebalance.isdigit():
+        flags["rebalance"] = int(rebalance)
+    flags |= pairs(option or [])
 
     from rich.console import Console
 
@@ -95,34 +140,70 @@ def backtest(
     console.print(f"tear sheet: {path.resolve()}", soft_wrap=True, markup=False, highlight=False)
 
 
+def pairs(options: Sequence[str]) -> dict[str, Any]:
+    """key=value arguments as settings; values are read as YAML."""
+    import yaml
+
+    from market.errors import ConfigError
+
+    found = {}
+    for text in options:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {text}: expected key=value")
+        found[key.strip().replace("-", "_")] = yaml.safe_load(value)
+    return found
+
+
 def run(request: BacktestRequest) -> BacktestResult:
     """Read what the request names and backtest it."""
+    from backtest import run_backtest
+
+    return run_backtest(**load(request))
+
+
+def load(request: BacktestRequest) -> dict[str, Any]:
+    """The arguments of `run_backtest` that a request names: bars, scores, settings, provenance."""
     from datetime import timedelta
 
     import polars as pl
 
-    from backtest import run_backtest
     from backtest.prices import BAR_COLUMNS
-    from backtest.signals import FORECAST_COLUMNS
-    from market.forecasts import ForecastTable
+    from backtest.score_sources import read_scores
     from market.history import MarketHistory
 
     history = MarketHistory.open(request.store, version=request.store_version)
-    table = ForecastTable(request.forecasts)
-    model_id = _model_id(table, request.model_id)
-    rows = table.scan(model_id, request.run_id).select(FORECAST_COLUMNS).collect()
+    provenance = {"version of the store": history.version}
+    loaded: dict[str, Any] = {"forecasts": None, "settings": request}
     start = None
-    if rows.height:
-        reach = rows.select((pl.col("timestamp").dt.date() - pl.col("as_of_date")).max()).item()
-        # Enough bars before the first date for the fan charts to show where prices came from.
-        start = rows["as_of_date"].min() - 3 * reach - timedelta(days=7)
+    if request.forecasts is not None:
+        from backtest.signals import FORECAST_COLUMNS
+        from market.forecasts import ForecastTable
+
+        table = ForecastTable(request.forecasts)
+        model_id = _model_id(table, request.model_id)
+        extra = ("close_std", "p_up")
+        rows = table.scan(model_id, request.run_id).select(*FORECAST_COLUMNS, *extra).collect()
+        if rows.height:
+            reach = rows.select((pl.col("timestamp").dt.date() - pl.col("as_of_date")).max()).item()
+            # Enough bars before the first date for the fan charts to show where prices came from,
+            # and for the window that volatilities are estimated over.
+            start = rows["as_of_date"].min() - max(3 * reach, timedelta(days=100))
+        if request.score.removeprefix("-") == "expected_drawdown":
+            loaded["path_stats"] = table.path_stats(model_id, request.run_id).collect()
+        provenance = _provenance(table, rows) | provenance
+        loaded |= {
+            "forecasts": rows,
+            "settings": request.model_copy(update={"model_id": model_id}),
+        }
+    elif request.scores is not None:
+        loaded["scores"] = read_scores(request.scores, request.score_column)
+        provenance["scores"] = str(request.scores)
+    if request.groups is not None:
+        groups = pl.read_csv(request.groups)
+        loaded["groups"] = dict(groups.select("symbol", "group").iter_rows())
     bars = history.scan(start=start).select(BAR_COLUMNS).collect()
-    return run_backtest(
-        bars,
-        rows,
-        request.model_copy(update={"model_id": model_id}),
-        provenance=_provenance(table, rows) | {"version of the store": history.version},
-    )
+    return loaded | {"bars": bars, "provenance": provenance}
 
 
 def show(result: BacktestResult, console: Console) -> None:
@@ -147,6 +228,8 @@ def show(result: BacktestResult, console: Console) -> None:
             f"{result.picks_above_median:.1%} of picks above the median",
             highlight=False,
         )
+    if result.settings.lag == 0:
+        console.print("[bold yellow]SAME-BAR[/]: lag 0 fills nobody could have got")
     if result.in_sample_dates:
         console.print(
             f"[bold yellow]IN-SAMPLE[/]: {len(result.in_sample_dates)} of {ic.by_date.height} "

@@ -8,11 +8,18 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from backtest import BacktestResult
+from backtest.costs import Costs
+from backtest.inputs import Targets
+from backtest.prices import kernel_inputs, price_table
+from backtest.report.tear_sheet import render
+from backtest.rules import Rules
 from backtest.settings import BacktestRequest
+from backtest.simulate import simulate
 from cluster.settings import load_settings
 from market.errors import BacktestInputError, ConfigError
 from tests.backtest.made_up import Market, random_market, random_scores
@@ -93,7 +100,81 @@ def test_two_models_ask_for_a_choice(run: Run, market: Market, table: pl.DataFra
         run(market, table, model_id="nano")
 
 
-@pytest.mark.parametrize("price", ["open", "close"])
+def test_a_stale_forecast_is_named(run: Run, market: Market, table: pl.DataFrame) -> None:
+    old = pl.col("data_through") - pl.when(at("S02")).then(timedelta(days=9)).otherwise(
+        timedelta(0)
+    )
+    stale = table.with_columns(data_through=old)
+    with pytest.raises(
+        BacktestInputError, match=r"S02: the forecast of 2020-01-20 .* max_age_days"
+    ):
+        run(market, stale)
+    assert run(market, stale, max_age_days=9).strategy.orders.height
+
+
+def test_a_lag_of_zero_is_refused_or_flagged(run: Run, market: Market, table: pl.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"lag 0 fills at the very close .* --allow-same-bar"):
+        run(market, table, lag=0, fill="close")
+    with pytest.raises(ValueError, match="lag 0 with fill open"):
+        run(market, table, lag=0, allow_same_bar=True)
+    result = run(market, table, lag=0, fill="close", allow_same_bar=True)
+    assert result.caveats[0].startswith("SAME-BAR")
+    assert 'id="same-bar-banner"' in render(result)
+    assert (result.strategy.orders["as_of"] == result.strategy.orders["close_utc"]).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "rules", "message"),
+    [
+        (
+            [0.5, float("nan")],
+            Rules(),
+            r"S01: weight nan on 2020-01-20 \(rule: weights",
+        ),
+        ([0.5, -0.1], Rules(), "S01: weight -0.1 on 2020-01-20 is a short position"),
+        ([0.5, 0.6], Rules(), r"weights of 2020-01-20 add to 1.1, the largest 0.6 on S01"),
+        ([1.5, -0.6], Rules(short=True, leverage=2.0), r"add to 2.1, .* 1.5 on S00 .* limit 2\)"),
+    ],
+)
+def test_weights_no_account_could_hold_are_named(
+    market: Market, weights: list[float], rules: Rules, message: str
+) -> None:
+    prices = price_table(market.bars, list(market.symbols), recovery=1.0, max_gap_sessions=5)
+    targets = Targets(
+        np.array([0, 1]), np.array([10]), np.array([0, 2]), np.array([0, 1]), np.array(weights)
+    )
+    with pytest.raises(BacktestInputError, match=message):
+        simulate(targets, prices, Costs(), rules, cash=1e5, first_row=0, last_row=39)
+
+
+def test_decisions_out_of_order_and_doubled_names_are_named(market: Market) -> None:
+    prices = price_table(market.bars, list(market.symbols), recovery=1.0, max_gap_sessions=5)
+
+    def refused(rows: list[int], columns: list[int], message: str) -> None:
+        targets = Targets(
+            np.array([0, 2]), np.array(rows), np.array([0, 1, 2]), np.array(columns), np.ones(2)
+        )
+        if rows[0] == rows[1]:
+            targets = Targets(
+                np.array([0, 1]), np.array(rows[:1]), np.array([0, 2]), np.array(columns),
+                np.full(2, 0.5),
+            )  # fmt: skip
+        with pytest.raises(BacktestInputError, match=message):
+            simulate(targets, prices, Costs(), cash=1e5, first_row=0, last_row=39)
+
+    refused([15, 10], [0, 1], "decision of 2020-01-20 comes after that of 2020-01-27")
+    refused([10, 10], [3, 3], "S03: weight 0.5 on 2020-01-20 is the second for that name")
+
+
+@pytest.mark.parametrize("split", [0.0, float("nan"), -2.0])
+def test_an_impossible_corporate_action_is_named(market: Market, split: float) -> None:
+    prices = price_table(market.bars, list(market.symbols), recovery=1.0, max_gap_sessions=5)
+    action = {"symbol": "S01", "session": market.days[4], "split": split, "dividend": 0.0}
+    with pytest.raises(BacktestInputError, match="S01: action of 2020-01-10 has split"):
+        kernel_inputs(prices, Costs(), Rules(), actions=pl.DataFrame([action]))
+
+
+@pytest.mark.parametrize("price", ["open", "high", "low", "close"])
 @pytest.mark.parametrize("value", [0.0, -3.0, float("nan"), float("inf")])
 def test_impossible_prices_are_named(
     run: Run, market: Market, table: pl.DataFrame, price: str, value: float
@@ -146,6 +227,10 @@ def test_forecasts_of_other_bars_are_said(run: Run, market: Market, table: pl.Da
         ({"cash": float("nan")}, "--cash"),
         ({"start": "2020-02-30"}, "--start"),
         ({"strategy": "magic"}, "--strategy: .*topk"),
+        ({"lag": 0, "fill": "close"}, "lag 0 fills at the very close"),
+        ({"momentum": 20}, "one source of scores: .*got forecasts and momentum"),
+        ({"max_group": 0.2}, "max_group needs --groups"),
+        ({"start": "2020-02-02", "end": "2020-01-01"}, "start 2020-02-02 is after end"),
     ],
 )
 def test_settings_out_of_range_name_the_flag(flags: dict[str, object], message: str) -> None:

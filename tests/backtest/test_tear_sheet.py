@@ -113,7 +113,7 @@ def test_settings_and_provenance_are_on_the_page(result: BacktestResult, page: P
     ours = our_part(page)
     for text in ("run-1", "model-a", "abc123", "commission_bps", "slippage_bps", "1,000,000"):
         assert text in ours
-    for caveat in ("sizes at the fill", "Survivorship", "Trials: 3"):
+    for caveat in ("Shares are fixed from", "Survivorship", "Trials: 3"):
         assert caveat in ours
 
 
