@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from backtest.report import figures
-from backtest.report.tear_sheet import HERE, as_html
-from backtest.report.words import number, percent, signed, trials
+from backtest.report.page import css, template
+from backtest.report.tear_sheet import as_html
+from backtest.report.words import trials
 from backtest.sweep import SweepPlan, SweepResult
 from market.errors import ConfigError
 
@@ -43,19 +43,11 @@ def write_sweep_page(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"pct": percent, "signed": signed, "num": number}
     axes = _axes(result, heat)
     ranked = result.table.with_columns(pl.col("sharpe").fill_nan(None)).sort(
         "sharpe", descending=True, nulls_last=True
     )
-    html = environment.get_template("sweep.html.j2").render(
+    html = template("sweep.html.j2").render(
         title=title,
         result=result,
         trials=trials(result.trials),
@@ -68,7 +60,7 @@ def write_sweep_page(
         heat=as_html(_heat(result, axes), "heat", 420) if axes else None,
         sharpes=as_html(_sharpes(result), "sharpes", 300),
         logits=as_html(_logits(result), "logits", 260),
-        css=Markup((HERE / "tear_sheet.css").read_text(encoding="utf-8")),
+        css=css(),
         plotly_js=Markup(get_plotlyjs()),
     )
     partial = path.with_name(f".{path.name}.{os.getpid()}")

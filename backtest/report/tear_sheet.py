@@ -14,15 +14,14 @@ from typing import Any
 
 import plotly.io
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from backtest.report import figures
-from backtest.report.words import NOTHING, headline, number, percent, signed, trials, what_is_traded
+from backtest.report.page import css, template
+from backtest.report.words import NOTHING, headline, signed, trials, what_is_traded
 from backtest.results import BacktestResult
 
-HERE = Path(__file__).parent
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 CONFIG = {
     "displaylogo": False,
@@ -52,15 +51,7 @@ def write_tear_sheet(result: BacktestResult, path: Path) -> Path:
 
 def render(result: BacktestResult) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"pct": percent, "signed": signed, "num": number}
-    return environment.get_template("tear_sheet.html.j2").render(
+    return template("tear_sheet.html.j2").render(
         result=result,
         metrics=result.strategy.metrics,
         traded=what_is_traded(result),
@@ -72,7 +63,7 @@ def render(result: BacktestResult) -> str:
         months=MONTHS,
         years=monthly_returns(result.strategy.daily),
         facts=facts(result),
-        css=Markup((HERE / "tear_sheet.css").read_text(encoding="utf-8")),
+        css=css(),
         plotly_js=Markup(get_plotlyjs()),
         equity=as_html(figures.equity(result), "equity", 400),
         drawdowns=as_html(figures.drawdowns(result), "drawdowns", 240),
