@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from forecaster.interface import SamplingParams
-from forecaster.kronos.cache import LayerCache
 from forecaster.kronos.fused import FusedDependency, FusedStack, Product, UnitNorm
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.sampling import draw, filtered_probs
@@ -120,14 +119,14 @@ class Past:
         self.length, self.horizon = x_BLF.shape[1], horizon
         self.s1_BL, self.s2_BL = engine.encode(x_BLF)
         self.time_BTD = engine.predictor.time_emb(stamp_BTC)
-        self.paths = self._prefilled(max(0, self.length - engine.max_context))
+        self.prefix = self._prefilled(max(0, self.length - engine.max_context))
         kept = max(0, self.length + horizon - engine.max_context)
         past = _look_up(engine.codes, self.s1_BL[:, kept:], self.s2_BL[:, kept:])
         _, self.decoder_caches = engine.decoder.prefill(past)
 
-    def _prefilled(self, start: int) -> _Paths:
+    def _prefilled(self, start: int) -> _Prefix:
         s1, s2 = self.s1_BL[:, start:], self.s2_BL[:, start:]
-        return _Paths(self.engine, s1, s2, self.time_BTD[:, start : self.length])
+        return _Prefix(self.engine, s1, s2, self.time_BTD[:, start : self.length])
 
     @torch.inference_mode()
     def sample(
@@ -163,7 +162,7 @@ class Past:
         limit = self.engine.max_context
         s1 = self.s1_BL.new_empty(len(self.s1_BL), n_paths, self.horizon)
         s2 = torch.empty_like(s1)
-        paths = self.paths.start(n_paths, self.horizon)
+        paths = _Paths(self.prefix, n_paths, self.horizon)
         for step in range(self.horizon):
             s1[..., step] = choose(step, 0, paths.s1_logits())
             s2[..., step] = choose(step, 1, paths.s2_logits(s1[..., step]))
@@ -172,9 +171,7 @@ class Past:
                 break
             first = step
             if end > limit:
-                first = max(0, end - limit - self.length)
-                paths = self._prefilled(min(end - limit, self.length))
-                paths = paths.start(n_paths, self.horizon)
+                paths, first = _Paths(self._prefilled(end - limit), n_paths, self.horizon), 0
             new = slice(first, step + 1)
             time = self.time_BTD[:, self.length + first : end]
             paths.advance(s1[..., new], s2[..., new], time)
@@ -194,33 +191,33 @@ class Past:
         return torch.cat(parts, dim=1)
 
 
-class _Paths:
-    """Where the paths of some series stand: their caches and the context of their last position."""
+class _Prefix:
+    """The predictor after the lookback, run once per series: where paths start."""
 
     def __init__(self, engine: Engine, s1_BL: Tensor, s2_BL: Tensor, time_BLD: Tensor) -> None:
-        """Runs the predictor over the lookback, once per series."""
-        self.engine = engine
-        self.prefix: list[LayerCache] = []
-        x, self.prefix = engine.stack.prefill(_look_up(engine.embedded, s1_BL, s2_BL) + time_BLD)
+        x, self.caches = engine.stack.prefill(_look_up(engine.embedded, s1_BL, s2_BL) + time_BLD)
         context = engine.context(x)
+        self.engine = engine
         self.dependency = engine.dependency.prefill(context)
         self.last_BD = context[:, -1]
 
-    def start(self, n_paths: int, horizon: int) -> _Paths:
+
+class _Paths:
+    """Where the paths of some series stand: their caches and the context of their last position."""
+
+    def __init__(self, prefix: _Prefix, n_paths: int, horizon: int) -> None:
         """New paths at the end of the lookback, which is not copied."""
-        new = object.__new__(_Paths)
-        new.engine = self.engine
-        new.prefix = [layer.for_paths(n_paths, horizon) for layer in self.prefix]
-        new.dependency = self.dependency.for_paths(n_paths, horizon)
-        new.last_BD = self.last_BD
-        new.context_RD = self.last_BD.repeat_interleave(n_paths, 0)
-        return new
+        self.engine = prefix.engine
+        self.caches = [layer.for_paths(n_paths, horizon) for layer in prefix.caches]
+        self.dependency = prefix.dependency.for_paths(n_paths, horizon)
+        self.n_paths = n_paths
+        self.context_RD = prefix.last_BD.repeat_interleave(n_paths, 0)
 
     def advance(self, s1_BSN: Tensor, s2_BSN: Tensor, time_BND: Tensor) -> None:
         """Appends N tokens to every path."""
         engine = self.engine
         x = _look_up(engine.embedded, s1_BSN, s2_BSN) + time_BND[:, None]
-        context = engine.context(engine.stack.extend(self.prefix, x))
+        context = engine.context(engine.stack.extend(self.caches, x))
         self.dependency.append(*engine.dependency.project(context.flatten(0, 2), s1_BSN.shape))
         self.context_RD = context[:, :, -1].flatten(0, 1)
 
@@ -233,7 +230,7 @@ class _Paths:
         return self._by_path(engine.head_s2(engine.norm_s2(known)))
 
     def _by_path(self, logits_RV: Tensor) -> Tensor:
-        return logits_RV.view(len(self.last_BD), -1, logits_RV.shape[-1])
+        return logits_RV.view(-1, self.n_paths, logits_RV.shape[-1])
 
 
 def _look_up(tables: tuple[Tensor, Tensor], s1: Tensor, s2: Tensor) -> Tensor:
