@@ -6,8 +6,8 @@
     python benchmarks/bench_stream.py scaling --bars-file FILE.parquet [--paths 32]
 
 windows: the stages a forecast uses (lake -> one block per shard -> series -> windows in the actor);
-every window is copied into a float32 batch (up to 512, L, 6), as a model would read it; the
-last bars are summed.
+every window is stacked into float64 batches (up to 64, L, 6), as replicas do; the last bars are
+summed.
 stages: a baseline over the same lake, so that everything but the model shows its rate.
 nightly: `candlecast nightly` on real bars with two replicas: share of replica seconds spent on
 tiles, and of the time with both at work, from first replica ready to last tile done.
@@ -40,9 +40,8 @@ from market.history import MarketHistory
 from market.importers import import_frame
 from market.manifest import bucket_of
 from market.spec import Label, StoreSpec
-from market.windows import stacked
+from market.windows import rolling_windows, view
 
-BATCH = 512
 SPEC = StoreSpec(venue="24/7", freq="1d", tz="UTC", label=Label.START)
 
 
@@ -93,21 +92,22 @@ def _pss(pid: int) -> float:
 
 
 class WindowActor:
-    """Cuts every window of a shard's series and copies it into float32 batches."""
+    """Cuts every window of a shard's series and stacks them as replicas do, in float64."""
 
     def __init__(self, lookback: int, stride: int) -> None:
         self._lookback, self._stride = lookback, stride
 
     def __call__(self, block: pa.Table) -> pa.Table:
+        from cluster.replica import SERIES_PER_CALL
         from cluster.stream import jobs_of_block
 
         total, checksum = 0, 0.0
         for job in jobs_of_block(block):
-            values_NF = job.series.values_NF.astype(np.float32)
-            first_W = np.arange(0, len(values_NF) - self._lookback + 1, self._stride)
-            for start in range(0, len(first_W), BATCH):
-                batch_WLF = stacked(values_NF, first_W[start : start + BATCH], self._lookback)
-                checksum += float(batch_WLF[:, -1].sum(dtype=np.float64))
+            windows = rolling_windows(job.series, self._lookback, stride=self._stride)
+            for start in range(0, len(windows), SERIES_PER_CALL):
+                part = windows[start : start + SERIES_PER_CALL]
+                batch_WLF = np.stack([view(job.series, window) for window in part])
+                checksum += float(batch_WLF[:, -1].sum())
                 total += len(batch_WLF)
         return pa.table({"windows": [total], "checksum": [checksum]})
 

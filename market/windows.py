@@ -95,20 +95,6 @@ def view(series: SymbolSeries, window: Window) -> npt.NDArray[np.float64]:
     return series.values_NF[window.first : window.last]
 
 
-def stacked(
-    values_NF: npt.NDArray[np.floating], first_W: npt.NDArray[np.integer], lookback: int
-) -> npt.NDArray[np.floating]:
-    """Many windows of one series as a batch, shape (W, L, F): a copy, in the dtype of the values.
-
-    values_NF: C-contiguous. first_W: first row of each window. Equal to stacking `view`s, at the
-    speed of copying memory: a window's rows lie one after the other.
-    """
-    n_features = values_NF.shape[1]
-    rows = np.lib.stride_tricks.sliding_window_view(values_NF.reshape(-1), lookback * n_features)
-    batch_WLF: npt.NDArray[np.floating] = rows[first_W * n_features]
-    return batch_WLF.reshape(len(first_W), lookback, n_features)
-
-
 def known_bars(series: SymbolSeries, as_of: AsOf | np.datetime64 | datetime) -> int:
     """How many bars of the series have closed at as_of, inclusive."""
     return int(np.searchsorted(series.close_utc_N, _instant(as_of), side="right"))

@@ -20,7 +20,6 @@ from market import (
     window_at,
 )
 from market.errors import ConfigError, ForecastInputError
-from market.windows import stacked
 
 START = np.datetime64("2024-01-01", "D")
 
@@ -133,15 +132,3 @@ def test_eligibility_names_the_reason() -> None:
     )
     assert why(gap, close_of(gap, 43), gap=6) is None
     assert why(gap, close_of(gap, 43), lookback=9) is None
-
-
-def test_stacked_windows_are_their_views() -> None:
-    rng = np.random.default_rng(1)
-    values_NF = rng.normal(size=(90, 6)).astype(np.float32)
-    first_W = np.array([0, 3, 3, 50])
-    batch = stacked(values_NF, first_W, 40)
-    assert batch.shape == (4, 40, 6)
-    assert all(np.array_equal(batch[w], values_NF[f : f + 40]) for w, f in enumerate(first_W))
-    batch[0] = 0
-    assert values_NF[:40].all(), "a batch is a copy"
-    assert stacked(values_NF, first_W[:0], 40).shape == (0, 40, 6)
