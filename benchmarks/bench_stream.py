@@ -7,7 +7,8 @@
 
 windows: the stages a forecast uses (lake -> one block per shard -> series -> windows in the actor);
 every window is stacked into float64 batches (up to 64, L, 6), as replicas do; the last bars are
-summed.
+summed. `streaming` counts from the first block at an actor to the last one done, the other figure
+the start of the actors' processes, too.
 stages: a baseline over the same lake, so that everything but the model shows its rate.
 nightly: `candlecast nightly` on real bars with two replicas: share of replica seconds spent on
 tiles, and of the time with both at work, from first replica ready to last tile done.
@@ -35,12 +36,15 @@ import polars as pl
 import pyarrow as pa
 
 from cluster.plan import Shard, ShardSymbol, digest
+from cluster.replica import SERIES_PER_CALL
 from cluster.session import ray_session
+from cluster.stream import jobs_of_block, shard_dataset
+from market.fields import FEATURES
 from market.history import MarketHistory
 from market.importers import import_frame
 from market.manifest import bucket_of
 from market.spec import Label, StoreSpec
-from market.windows import rolling_windows, view
+from market.windows import rolling_windows, stack_windows
 
 SPEC = StoreSpec(venue="24/7", freq="1d", tz="UTC", label=Label.START)
 
@@ -94,22 +98,23 @@ def _pss(pid: int) -> float:
 class WindowActor:
     """Cuts every window of a shard's series and stacks them as replicas do, in float64."""
 
-    def __init__(self, lookback: int, stride: int) -> None:
-        self._lookback, self._stride = lookback, stride
+    def __init__(self, lookback: int, stride: int, batch: int) -> None:
+        self._lookback, self._stride, self._batch = lookback, stride, batch
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        from cluster.replica import SERIES_PER_CALL
-        from cluster.stream import jobs_of_block
-
+        begun = time.time()
         total, checksum = 0, 0.0
+        batch_WLF = np.empty((self._batch, self._lookback, len(FEATURES)))
         for job in jobs_of_block(block):
             windows = rolling_windows(job.series, self._lookback, stride=self._stride)
-            for start in range(0, len(windows), SERIES_PER_CALL):
-                part = windows[start : start + SERIES_PER_CALL]
-                batch_WLF = np.stack([view(job.series, window) for window in part])
-                checksum += float(batch_WLF[:, -1].sum())
-                total += len(batch_WLF)
-        return pa.table({"windows": [total], "checksum": [checksum]})
+            for start in range(0, len(windows), self._batch):
+                part = [(job.series, w) for w in windows[start : start + self._batch]]
+                stacked_WLF = stack_windows(part, batch_WLF)
+                checksum += float(stacked_WLF[:, -1].sum())
+                total += len(stacked_WLF)
+        return pa.table(
+            {"windows": [total], "checksum": [checksum], "begun": [begun], "ended": [time.time()]}
+        )
 
 
 def bench_windows(args: argparse.Namespace) -> dict[str, Any]:
@@ -131,14 +136,12 @@ def bench_windows(args: argparse.Namespace) -> dict[str, Any]:
         with peak_memory() as memory, ray_session(args.replicas, len(shards)) as replicas:
             from ray.data import ActorPoolStrategy
 
-            from cluster.stream import shard_dataset
-
             begun = time.perf_counter()
             counted = (
                 shard_dataset(history, shards, args.readers)
                 .map_batches(
                     WindowActor,
-                    fn_constructor_args=(args.lookback, args.stride),
+                    fn_constructor_args=(args.lookback, args.stride, SERIES_PER_CALL),
                     batch_size=None,
                     batch_format="pyarrow",
                     num_cpus=1,
@@ -150,10 +153,13 @@ def bench_windows(args: argparse.Namespace) -> dict[str, Any]:
         expected = args.symbols * ((args.bars - args.lookback) // args.stride + 1)
         windows = int(counted["windows"].sum())
         assert windows == expected, (windows, expected)
+        streaming = float(counted["ended"].max() - counted["begun"].min())
         return {
             "windows": windows,
             "seconds": round(seconds, 2),
             "windows_per_s": round(windows / seconds),
+            "streaming_s": round(streaming, 2),
+            "streaming_windows_per_s": round(windows / streaming),
             "actors": replicas,
             "checksum": float(counted["checksum"].sum()),
             "peak_gb": round(memory["gb"], 2),

@@ -8,6 +8,7 @@ Legend: N bars, L lookback, F features (open, high, low, close, volume, amount),
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -93,6 +94,19 @@ def rolling_windows(
 def view(series: SymbolSeries, window: Window) -> npt.NDArray[np.float64]:
     """The window's bars, shape (L, F), sharing memory with the series."""
     return series.values_NF[window.first : window.last]
+
+
+def stack_windows(
+    parts: Sequence[tuple[SymbolSeries, Window]], out: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Copies windows of one lookback into the first rows of `out` and returns those rows.
+
+    out: shape (capacity, L, F), capacity >= len(parts). What it held before is overwritten: one
+    array that serves batch after batch costs half as much as fresh memory for each.
+    """
+    for row, (series, window) in enumerate(parts):
+        out[row] = view(series, window)
+    return out[: len(parts)]
 
 
 def known_bars(series: SymbolSeries, as_of: AsOf | np.datetime64 | datetime) -> int:

@@ -15,6 +15,7 @@ from market import (
     SymbolSeries,
     eligibility,
     rolling_windows,
+    stack_windows,
     time_features,
     view,
     window_at,
@@ -51,6 +52,25 @@ def test_rolling_windows_are_all_of_them(n: int, lookback: int, horizon: int, st
         assert window.as_of == series.close_utc_N[window.last - 1]
         assert np.shares_memory(view(series, window), series.values_NF)
         assert view(series, window).shape == (lookback, 6)
+
+
+@given(n=st.integers(1, 30), lookback=st.integers(1, 8), counts=st.lists(st.integers(0, 5)))
+def test_stacked_batches_hold_their_own_windows(n: int, lookback: int, counts: list[int]) -> None:
+    """Batch after batch into one array, of any sizes, from several series."""
+    everything = [
+        (series, window)
+        for series in (make_series(n), make_series(n + 3))
+        for window in rolling_windows(series, lookback)
+    ]
+    held = np.full((5, lookback, 6), np.nan)
+    first = 0
+    for count in counts:
+        part = everything[first : first + count]
+        first += count
+        stacked = stack_windows(part, held)
+        expected = [view(series, window) for series, window in part]
+        assert np.shares_memory(stacked, held) or not part
+        np.testing.assert_array_equal(stacked, np.reshape(expected, (-1, lookback, 6)))
 
 
 @given(n=st.integers(5, 40), known=st.integers(1, 40), lookback=st.integers(1, 10),
