@@ -242,7 +242,7 @@ def _replica_job(
         repair=settings.repair,
         keep_paths=settings.keep_paths,
         staging=table.staging(plan.run_id),
-        device="cuda:0" if settings.gpus_per_replica else "cpu",
+        device=settings.device,
         submission=Pass.first(),
     )
 

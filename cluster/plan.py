@@ -294,9 +294,8 @@ def _identity(
         "seed": settings.seed,
         "repair": settings.repair,
         "keep_paths": settings.keep_paths,
-        "numerics": dict(loaded.forecaster.numerics(settings.paths))
         # The driver, which may have no GPU, loads the model on its CPU.
-        | ({"device": "cuda"} if settings.gpus_per_replica else {}),
+        "numerics": dict(loaded.forecaster.numerics(settings.paths, settings.device)),
         "spec": [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],
         "trained_through": None if loaded.trained_through is None else str(loaded.trained_through),
         "bars": bars,

@@ -96,6 +96,11 @@ class ForecastSettings(BaseModel):
     address: str | None = None
     """Join this Ray cluster instead of starting a local one."""
 
+    @property
+    def device(self) -> str:
+        """Of the replicas, as torch names it."""
+        return "cuda:0" if self.gpus_per_replica else "cpu"
+
     @model_validator(mode="after")
     def _source_and_query(self) -> Self:
         if (self.source is None) != (self.query is None):

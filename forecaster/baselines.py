@@ -44,7 +44,7 @@ class _Baseline:
     def max_context(self) -> None:
         return None
 
-    def numerics(self, n_paths: int) -> dict[str, object]:
+    def numerics(self, n_paths: int, device: str | None = None) -> dict[str, object]:
         return {}
 
     def sample_paths(

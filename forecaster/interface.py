@@ -184,8 +184,11 @@ class Forecaster(Protocol):
     def max_context(self) -> int | None:
         """Longest lookback + horizon it can hold; None where there is no limit."""
 
-    def numerics(self, n_paths: int) -> Mapping[str, object]:
-        """What else decides the numbers (precision, tile, version of the code), as JSON values."""
+    def numerics(self, n_paths: int, device: str | None = None) -> Mapping[str, object]:
+        """What else decides the numbers (precision, tile, version of the code), as JSON values.
+
+        device: where the paths will be computed, as torch names it, if not here.
+        """
 
     def sample_paths(
         self, windows: WindowBatch, *, n_paths: int, sampling: SamplingParams, seed: int

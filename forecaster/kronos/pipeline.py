@@ -112,18 +112,19 @@ class KronosForecaster:
     def engine(self) -> Engine:
         return Engine(self.tokenizer, self.predictor, self._max_context, self.precision)
 
-    def tile(self, n_paths: int) -> Tile:
-        """Series × paths computed together."""
-        tile = tile_for(n_paths, self.predictor.d_model, torch.device(self.device).type)
+    def tile(self, n_paths: int, device: str | None = None) -> Tile:
+        """Series × paths computed together on a device, this forecaster's where None."""
+        kind = torch.device(device or self.device).type
+        tile = tile_for(n_paths, self.predictor.d_model, kind)
         return tile if self.tile_series is None else replace(tile, series=self.tile_series)
 
-    def numerics(self, n_paths: int) -> dict[str, object]:
-        tile = self.tile(n_paths)
+    def numerics(self, n_paths: int, device: str | None = None) -> dict[str, object]:
+        tile = self.tile(n_paths, device)
         return {
             "version": NUMERICS_VERSION,
             "precision": self.precision,
             "overflow": self.overflow,
-            "device": torch.device(self.device).type,
+            "device": torch.device(device or self.device).type,
             "tile": [tile.series, tile.paths],
         }
 

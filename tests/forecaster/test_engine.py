@@ -244,6 +244,16 @@ def test_tiles_hold_every_path_in_rows_of_sixteen(n_paths: int, width: int) -> N
     assert count * tile.paths < n_paths + 16 * count
 
 
+def test_numerics_are_those_of_the_device_that_will_compute(networks: Networks) -> None:
+    """A driver without a GPU must name the same run as the one that has it."""
+    forecaster = KronosForecaster(*networks, max_context=64, device="cpu")
+    width = networks[1].d_model
+    for device, kind in (("cuda:0", "cuda"), ("cpu", "cpu"), (None, "cpu")):
+        named = forecaster.numerics(100, device)
+        tile = tiles.tile_for(100, width, kind)
+        assert (named["device"], named["tile"]) == (kind, [tile.series, tile.paths])
+
+
 def test_the_callers_thread_setting_is_restored(networks: Networks) -> None:
     before = torch.get_num_threads()
     sample(networks, random_windows(1, 10, 2), threads=1)
