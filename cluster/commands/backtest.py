@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.commands.options import Forecasts, Momentum, Scores, Store
+
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
@@ -33,14 +35,10 @@ def register(app: typer.Typer) -> None:
 
 
 def backtest(
-    store: Annotated[Path | None, typer.Option(help="Folder of the history lake.")] = None,
-    forecasts: Annotated[Path | None, typer.Option(help="Folder of the forecast table.")] = None,
-    scores: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet of own scores, instead of forecasts.")
-    ] = None,
-    momentum: Annotated[
-        int | None, typer.Option(help="Score by the return over this many bars instead.")
-    ] = None,
+    store: Store = None,
+    forecasts: Forecasts = None,
+    scores: Scores = None,
+    momentum: Momentum = None,
     strategy: Annotated[
         str | None,
         typer.Option(help="topk (default), dropout, longshort, threshold or kelly."),

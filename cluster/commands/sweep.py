@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.commands.options import Forecasts, Momentum, Scores, Store
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -27,14 +29,10 @@ def sweep(
     config: Annotated[
         Path | None, typer.Option(help="YAML file with the grid; see configs/sweep.yaml.")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder of the history lake.")] = None,
-    forecasts: Annotated[Path | None, typer.Option(help="Folder of the forecast table.")] = None,
-    scores: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet of own scores, instead of forecasts.")
-    ] = None,
-    momentum: Annotated[
-        int | None, typer.Option(help="Score by the return over this many bars instead.")
-    ] = None,
+    store: Store = None,
+    forecasts: Forecasts = None,
+    scores: Scores = None,
+    momentum: Momentum = None,
     samples: Annotated[
         int | None, typer.Option(help="Random combinations to try. Default: all.")
     ] = None,
