@@ -5,8 +5,10 @@ Legend: B windows, T positions, F features, V vocabulary of a half token.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - torch's customary name
 from torch import Tensor
 
@@ -33,9 +35,19 @@ class PredictorLoss(NamedTuple):
     ce_s2: Tensor
 
 
-def tokenizer_loss(model: KronosTokenizer, x_BTF: Tensor) -> TokenizerLoss:
-    """(MSE from s1 bits + MSE from all bits + quantizer loss) / 2, as Kronos was trained."""
-    (from_s1, from_all), quantizer, _, _ = model(x_BTF)
+def tokenizer_loss(
+    model: KronosTokenizer,
+    x_BTF: Tensor,
+    group_mean: Callable[[Tensor], Tensor] = lambda value: value,
+) -> TokenizerLoss:
+    """(MSE from s1 bits + MSE from all bits + quantizer loss) / 2, as Kronos was trained.
+
+    group_mean: see `BinarySphericalQuantizer.loss`.
+    """
+    z, quantized = model.tokenizer.quantize(model.latent(x_BTF))
+    quantizer = model.tokenizer.bsq.loss(z, quantized, group_mean)
+    from_s1 = model.reconstruct(model.post_quant_embed_pre(quantized[..., : model.s1_bits]))
+    from_all = model.reconstruct(model.post_quant_embed(quantized))
     mse_s1, mse = F.mse_loss(from_s1, x_BTF), F.mse_loss(from_all, x_BTF)
     return TokenizerLoss((mse_s1 + mse + quantizer) / 2, mse_s1, mse, quantizer)
 
@@ -49,8 +61,9 @@ def predictor_loss(
     lookback: int | None = None,
     lookback_weight: float = 1.0,
     as_decoded: bool = False,
+    s1_conditioning: Literal["target", "sampled"] = "target",
 ) -> PredictorLoss:
-    """(CE of s1 + CE of s2 given the true s1) / 2 over next tokens.
+    """(CE of s1 + CE of s2 given s1) / 2 over next tokens.
 
     The model must be in training mode, also for validation: in evaluation mode the dependency
     layer of the published architecture sees the tokens it is asked to predict. Switch dropout off
@@ -59,16 +72,23 @@ def predictor_loss(
     lookback, lookback_weight: targets before position `lookback` count with this weight; 0 leaves
     only the horizon. Weights other than 1 need lookback.
     as_decoded: apply the dependency layer without rotary positions, as generation does.
+    s1_conditioning: s2 is conditioned on the true s1, or on a draw from the model's own
+    distribution of it (from torch's generator, without gradient).
     Raises ValueError outside training mode.
     """
     if not model.training:
         raise ValueError("predictor_loss needs model.train(): evaluation mode looks ahead")
     s1_logits, context = model.decode_s1(s1_BT[:, :-1], s2_BT[:, :-1], stamp_BT[:, :-1])
     s1_next, s2_next = s1_BT[:, 1:], s2_BT[:, 1:]
+    if s1_conditioning == "target":
+        given_BT = s1_next
+    else:
+        chance = s1_logits.detach().float().softmax(-1)
+        given_BT = torch.multinomial(chance.flatten(0, -2), 1).view(s1_next.shape)
     s2_logits = (
-        s2_logits_as_decoded(model, context, s1_next)
+        s2_logits_as_decoded(model, context, given_BT)
         if as_decoded
-        else model.decode_s2(context, s1_next)
+        else model.decode_s2(context, given_BT)
     )
     if lookback is None or lookback_weight == 1.0:
         return PredictorLoss(*model.head.compute_loss(s1_logits, s2_logits, s1_next, s2_next))

@@ -35,62 +35,9 @@ PREDICTOR = {
 }  # fmt: skip
 
 
-def run(*arguments: str | Path) -> str:
-    """Output of the command; its errors are raised."""
-    app = typer.Typer()
-    train.register(app)
-    app.callback()(lambda: None)
-    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-    return result.output
-
-
 def write(path: Path, **changes: object) -> Path:
     path.write_text(yaml.safe_dump({**TINY, **changes}))
     return path
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    bars = simulate_market(
-        SimulatorParams(seed=3, n_symbols=4, n_sessions=500, start=date(2014, 6, 2))
-    )
-    import_frame(bars, folder, StoreSpec("XNYS", "1d", "America/New_York", Label.SESSION))
-    return folder
-
-
-def test_a_history_becomes_a_tokenizer_and_a_predictor(store: Path, tmp_path: Path) -> None:
-    told = run(
-        "train", "tokenizer", "--config", write(tmp_path / "t.yaml", model=TOKENIZER),
-        "--store", store, "--out", tmp_path / "tokenizer",
-    )  # fmt: skip
-    assert "training: 4 symbols" in told
-    assert KronosTokenizer.from_pretrained(tmp_path / "tokenizer").s1_bits == 4
-    told = run(
-        "train", "predictor", "--config", write(tmp_path / "p.yaml", model=PREDICTOR),
-        "--tokenizer", tmp_path / "tokenizer", "--store", store, "--out", tmp_path / "predictor",
-    )  # fmt: skip
-    assert "step 2/2" in told
-    assert Kronos.from_pretrained(tmp_path / "predictor").s1_bits == 4
-
-
-def test_an_unknown_key_is_named(store: Path, tmp_path: Path) -> None:
-    config = write(tmp_path / "t.yaml", model=TOKENIZER, windos={})
-    with pytest.raises(ConfigError, match="windos"):
-        run("train", "tokenizer", "--config", config, "--store", store, "--out", tmp_path / "o")
-    assert not (tmp_path / "o").exists()
-
-
-def test_missing_store_and_tokenizer_are_named(tmp_path: Path) -> None:
-    config = write(tmp_path / "t.yaml", model=TOKENIZER)
-    with pytest.raises(StoreError, match="nowhere"):
-        run("train", "tokenizer", "--config", config, "--store", "nowhere", "--out", tmp_path / "o")
-    config = write(tmp_path / "p.yaml", model=PREDICTOR)
-    with pytest.raises(CheckpointError, match="nowhere"):
-        run(
-            "train", "predictor", "--config", config, "--tokenizer", "nowhere",
-            "--out", tmp_path / "o",
-        )  # fmt: skip
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "predictor"])

@@ -16,14 +16,9 @@ from forecaster.training.config import (
     TrainingError,
     WindowSettings,
 )
-from forecaster.training.windows import (
-    TrainingSeries,
-    WindowPlan,
-    is_held_out,
-    split_series,
-    unbroken_runs,
-    validation_batches,
-)
+from forecaster.training.plan import WindowPlan
+from forecaster.training.splits import is_held_out, split_series
+from forecaster.training.windows import TrainingSeries, unbroken_runs, validation_batches
 
 DATA = DataSettings(
     train_through=date(2015, 12, 31),
