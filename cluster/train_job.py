@@ -31,7 +31,7 @@ from forecaster.training.config import PredictorTraining, TokenizerTraining, Tra
 from forecaster.training.peers import Peers
 from forecaster.training.run import Surroundings, TrainingRun, require_writable
 from forecaster.training.series_file import open_series
-from market.errors import CandlecastError
+from market.errors import CandlecastError, CheckpointError
 from market.history import MarketHistory
 from market.leases import LeaseLostError, hold
 from market.storage import Folder
@@ -172,6 +172,11 @@ def _at_hand(model: str | None, part: str, out: Path) -> str | None:
         source = KNOWN[model].tokenizer if part == "tokenizer" else KNOWN[model].predictor
     if Path(source).is_dir():
         return source
+    if source.count("/") != 1 or source.startswith((".", "/")):
+        raise CheckpointError(
+            f"{source}: no such folder, not an alias ({', '.join(KNOWN)}), and not a hub id "
+            "(owner/name)"
+        )
     folder = out / "inputs" / source.replace("/", "--")
     if not (folder / TRAINING_RECORD).is_file():
         kind = KronosTokenizer if part == "tokenizer" else Kronos

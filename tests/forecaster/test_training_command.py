@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
-from typer.testing import CliRunner
 
-from cluster.commands import train
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
-from market.errors import CheckpointError, ConfigError, StoreError
-from market.importers import import_frame
-from market.spec import Label, StoreSpec
-from market.synthetic import SimulatorParams, simulate_market
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
 TINY = {
