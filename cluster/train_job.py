@@ -53,6 +53,8 @@ class TrainingRequest:
     settings: TokenizerTraining | PredictorTraining
     out: Path
     stores: tuple[Path, ...] = ()
+    store_version: str | None = None
+    """Of every store; the newest without."""
     tokenizer: str | None = None
     """Of a predictor's run: folder, hub id or alias."""
     start_from: str | None = None
@@ -149,7 +151,9 @@ def run_training(
 
 def _sources(request: TrainingRequest, out: Path) -> list[SeriesSource]:
     simulated = request.settings.data.simulated
-    sources = [lake_source(MarketHistory.open(store), out) for store in request.stores]
+    version = request.store_version
+    histories = [MarketHistory.open(store, version=version) for store in request.stores]
+    sources = [lake_source(history, out) for history in histories]
     if simulated is not None:
         sources.append(simulated_source(simulated, out))
     if not sources:

@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     )
     train.command()(tokenizer)
     train.command()(predictor)
+    train.command()(walkforward)
     app.add_typer(train, name="train")
 
 
@@ -107,6 +108,47 @@ def predictor(
         )
     )
     _tell(f"forecast with --model {out} --tokenizer {tokenizer}")
+
+
+def walkforward(
+    config: Annotated[
+        Path, typer.Option(help="YAML file, such as configs/train/walkforward.yaml.")
+    ],
+    store: Annotated[Path | None, typer.Option(help="Folder of the history.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder or URL of the forecast table.")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of the folds and their record.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Predictor every fold starts from: alias, folder, hub id.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Its tokenizer, where the alias does not say it.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that train together.")] = None,
+    gpus: Annotated[bool | None, typer.Option("--gpus", help="One GPU per worker.")] = None,
+    address: Address = None,
+) -> None:
+    """Fine-tune, forecast the next period, move on: the honest input of a backtest."""
+    from cluster.settings import load_settings
+    from cluster.walkforward_job import RECORD, WalkForwardSettings, run_walkforward
+
+    flags = {
+        "store": store,
+        "out": out,
+        "runs": runs,
+        "base": base,
+        "tokenizer": tokenizer,
+        "workers": workers,
+        "gpus": gpus,
+        "address": address,
+    }
+    settings = load_settings(config, WalkForwardSettings, flags)
+    record = run_walkforward(settings, _tell)
+    made = sum(fold.forecasts for fold in record.folds)
+    _tell(f"{len(record.folds)} folds, {made:,} forecasts in {settings.out}")
+    _tell(
+        f"backtest them: candlecast backtest --store {settings.store} --forecasts {settings.out} "
+        f"--walkforward {settings.runs / RECORD}"
+    )
 
 
 def _run(request: TrainingRequest) -> None:

@@ -74,6 +74,8 @@ class DataSettings(Settings):
 
     train_through: date
     """Training uses no bar after this session."""
+    train_from: date | None = None
+    """Training uses no bar before this session; all there are without it."""
     validation_through: date
     """Validation targets lie after train_through (and the purge) and end here."""
     test_through: date | None = None
@@ -107,6 +109,10 @@ class DataSettings(Settings):
             raise ValueError(
                 f"validation_through={self.validation_through} is not after "
                 f"train_through={self.train_through}"
+            )
+        if self.train_from is not None and self.train_from >= self.train_through:
+            raise ValueError(
+                f"train_from={self.train_from} is not before train_through={self.train_through}"
             )
         if self.test_through is not None and self.test_through <= self.validation_through:
             raise ValueError(

@@ -78,7 +78,8 @@ def split_series(
     real = [s for s in kept if not s.simulated]
     seen = [s for s in real if not is_held_out(s.symbol, data.held_out_share)]
     unseen = [s for s in real if is_held_out(s.symbol, data.held_out_share)]
-    train = Pool(_runs(seen, cut, data))
+    since = None if data.train_from is None else np.datetime64(data.train_from, "us")
+    train = Pool(_runs(seen, cut, data, since))
     simulated = Pool(_runs((s for s in kept if s.simulated), cut, data))
     longest = max(windows.lookbacks)
     if not any(pool.n_windows(longest, windows.horizon) for pool in (train, simulated)):
@@ -109,15 +110,17 @@ def split_series(
 
 
 def _runs(
-    series: Iterable[TrainingSeries], before: np.datetime64, data: DataSettings
+    series: Iterable[TrainingSeries],
+    before: np.datetime64,
+    data: DataSettings,
+    since: np.datetime64 | None = None,
 ) -> list[TrainingSeries]:
-    return [
-        run
-        for one in series
-        for run in unbroken_runs(
-            one.rows(slice(0, int(np.searchsorted(one.timestamps_N, before)))), data
-        )
-    ]
+    found = []
+    for one in series:
+        first = 0 if since is None else int(np.searchsorted(one.timestamps_N, since))
+        last = int(np.searchsorted(one.timestamps_N, before))
+        found += unbroken_runs(one.rows(slice(first, max(first, last))), data)
+    return found
 
 
 def _first_target(
