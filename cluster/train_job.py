@@ -165,12 +165,17 @@ def _sources(request: TrainingRequest, out: Path) -> list[SeriesSource]:
 
 
 def _at_hand(model: str | None, part: str, out: Path) -> str | None:
-    """A local folder of a model given by folder, alias or hub id; every worker can read it."""
+    """A local folder of a model given by folder, alias or hub id; every worker can read it.
+
+    Absolute: workers have a working directory of their own.
+    """
     from forecaster.kronos.predictor import Kronos
     from forecaster.kronos.tokenizer import KronosTokenizer
 
-    if model is None or Path(model).is_dir():
-        return model
+    if model is None:
+        return None
+    if Path(model).is_dir():
+        return str(Path(model).resolve())
     source = model
     if model in KNOWN:
         source = KNOWN[model].tokenizer if part == "tokenizer" else KNOWN[model].predictor

@@ -182,8 +182,9 @@ class OptimiserSettings(Settings):
     """bfloat16 computes matrix products so (autocast); weights and optimiser stay float32."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Publish and measure the exponential moving average of the weights with this decay."""
-    compile: bool = False
-    """Translate the network with torch.compile; slow to start, and worth it on GPUs."""
+    compile: Literal["inductor", "cudagraphs", "aot_eager"] | None = None
+    """Translate the network by this backend of torch.compile: inductor takes a minute or more to
+    start and is worth it on GPUs; none without it."""
 
 
 class RunSettings(Settings):

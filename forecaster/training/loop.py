@@ -130,8 +130,8 @@ class _Trainer:
         self._figures: dict[str, float] = {}
         self._best: Best | None = None
         self._first = self._restore()
-        if settings.compile:
-            objective.compile()
+        if settings.compile is not None:
+            objective.compile(backend=settings.compile)
         self._objective = peers.replicated(objective)
 
     @property
