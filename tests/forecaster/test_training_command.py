@@ -1,35 +1,15 @@
-"""`candlecast train`: from a history on disk to a model folder, and what wrong input gets."""
+"""The configs that ship, and the weights that one of them made."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-import yaml
 
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
-TINY = {
-    "seed": 1,
-    "data": {"train_through": "2015-06-30", "validation_through": "2016-12-31", "purge_bars": 4},
-    "windows": {"lookbacks": [16], "horizon": 4, "validation_horizon": 4},
-    "optimiser": {"steps": 2, "batch_size": 2, "max_lr": 1e-3, "clip_norm": 2.0},
-    "run": {"validation_windows": 4},
-}
-TOKENIZER = {
-    "d_model": 16, "n_heads": 2, "ff_dim": 16, "n_enc_layers": 2, "n_dec_layers": 2,
-    "s1_bits": 4, "s2_bits": 4,
-}  # fmt: skip
-PREDICTOR = {
-    "s1_bits": 4, "s2_bits": 4, "n_layers": 1, "d_model": 16, "n_heads": 2, "ff_dim": 16,
-}  # fmt: skip
-
-
-def write(path: Path, **changes: object) -> Path:
-    path.write_text(yaml.safe_dump({**TINY, **changes}))
-    return path
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "predictor"])
@@ -45,6 +25,22 @@ def test_the_shipped_configs_are_valid_and_match_the_shipped_weights(part: str) 
     folder = spec.tokenizer if part == "tokenizer" else spec.predictor
     kind = KronosTokenizer if part == "tokenizer" else Kronos
     assert kind.from_pretrained(folder).config == settings.model.model_dump()
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "predictor"])
+def test_the_example_of_fine_tuning_is_valid(part: str) -> None:
+    from cluster.settings import load_settings
+    from forecaster.training import PredictorTraining, TokenizerTraining
+
+    model = TokenizerTraining if part == "tokenizer" else PredictorTraining
+    settings = load_settings(CONFIGS / f"finetune_{part}.yaml", model)
+    assert settings.model is None
+    assert settings.run.publish == "best"
+    if part == "predictor":
+        text = (CONFIGS / "finetune_predictor.yaml").read_text()
+        for section in (settings.data, settings.windows, settings.optimiser, settings.run):
+            for key in type(section).model_fields:
+                assert f"{key}:" in text, "the example names every key"
 
 
 def test_the_model_in_the_box_is_small() -> None:
