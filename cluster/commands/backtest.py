@@ -35,10 +35,6 @@ def register(app: typer.Typer) -> None:
 def backtest(
     store: Annotated[Path | None, typer.Option(help="Folder of the history lake.")] = None,
     forecasts: Annotated[Path | None, typer.Option(help="Folder of the forecast table.")] = None,
-    walkforward: Annotated[
-        Path | None,
-        typer.Option(help="walkforward.json: trade its folds' forecasts as one model's."),
-    ] = None,
     scores: Annotated[
         Path | None, typer.Option(help="CSV or Parquet of own scores, instead of forecasts.")
     ] = None,
@@ -85,6 +81,10 @@ def backtest(
         str | None, typer.Option(help="Model (id or name), where the table holds several.")
     ] = None,
     run_id: Annotated[str | None, typer.Option(help="Only the rows of this run.")] = None,
+    walkforward: Annotated[
+        Path | None,
+        typer.Option(help="walkforward.json: trade its folds' forecasts as one model's."),
+    ] = None,
     start: Annotated[str | None, typer.Option(help="First forecast date, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Last session, YYYY-MM-DD.")] = None,
     recovery: Annotated[

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.training.config import PredictorTraining
+from forecaster.training.config import PredictorTraining, TokenizerTraining
 from forecaster.training.losses import predictor_loss, tokenizer_loss
 from forecaster.training.peers import Peers
 
@@ -29,14 +29,21 @@ class Objective(nn.Module):
 class TokenizerObjective(Objective):
     """Reconstruction and quantizer loss."""
 
-    def __init__(self, model: KronosTokenizer, peers: Peers) -> None:
+    def __init__(self, model: KronosTokenizer, settings: TokenizerTraining, peers: Peers) -> None:
         super().__init__()
         self.model = model
+        self._settings = settings
         self._peers = peers
 
     def forward(self, x_BTF: Tensor, stamp_BT: Tensor, lookback: int) -> dict[str, Tensor]:
         assert isinstance(self.model, KronosTokenizer)
-        losses = tokenizer_loss(self.model, x_BTF, self._peers.group_mean)
+        losses = tokenizer_loss(
+            self.model,
+            x_BTF,
+            feature_weights=self._settings.feature_weights,
+            usage_weight=self._settings.usage_weight,
+            group_mean=self._peers.group_mean,
+        )
         return _one_with_gradient(losses._asdict())
 
 

@@ -255,7 +255,8 @@ class TrainingRun:
 
     def _objective(self, peers: Peers) -> Objective:
         if isinstance(self.model, KronosTokenizer):
-            return TokenizerObjective(self.model, peers)
+            assert isinstance(self.settings, TokenizerTraining)
+            return TokenizerObjective(self.model, self.settings, peers)
         assert self.tokenizer is not None
         assert isinstance(self.settings, PredictorTraining)
         return PredictorObjective(self.model, self.tokenizer, self.settings)
