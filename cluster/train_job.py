@@ -29,7 +29,8 @@ from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.registry import KNOWN, cutoff_of
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
 from forecaster.training.peers import Peers
-from forecaster.training.run import Surroundings, TrainingRun, require_writable
+from forecaster.training.publishing import require_writable
+from forecaster.training.run import Surroundings, TrainingRun
 from forecaster.training.series_file import open_series
 from market.errors import CandlecastError, CheckpointError
 from market.history import MarketHistory
@@ -213,9 +214,8 @@ def _announce(
 ) -> None:
     for line in run.description():
         report(line)
-    device = "GPU" if request.gpus else f"{request.threads} thread(s)"
-    report(f"{request.workers} worker(s) of one {device} each" if request.gpus else
-           f"{request.workers} worker(s) of {device} each")  # fmt: skip
+    each = "a GPU" if request.gpus else f"{request.threads} thread(s)"
+    report(f"{request.workers} worker(s) of {each} each")
     done = run.resumes_after(out)
     if done:
         report(f"going on after step {done} of {run.settings.optimiser.steps}")
@@ -276,7 +276,10 @@ def work(config: dict[str, Any]) -> None:
     if _failure_file(job).is_file():  # by another worker, and the group was started again
         return
     torch.set_num_threads(job.threads)
-    peers = Peers.of_process_group(ray.train.torch.get_device())
+    device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    peers = Peers.of_process_group(device)
     try:
         run = _checked(job, peers.world)
         run.train(

@@ -129,7 +129,8 @@ def walkforward(
 ) -> None:
     """Fine-tune, forecast the next period, move on: the honest input of a backtest."""
     from cluster.settings import load_settings
-    from cluster.walkforward_job import RECORD, WalkForwardSettings, run_walkforward
+    from cluster.walkforward_job import RECORD, run_walkforward
+    from cluster.walkforward_settings import WalkForwardSettings
 
     flags = {
         "store": store,

@@ -184,8 +184,10 @@ class _Trainer:
                 else:
                     improved = False
                 if done % run.checkpoint_every == 0 or last or improved:
+                    paused = time.perf_counter()
                     self._save(done)
                     self._hooks.reached(done)
+                    lap += time.perf_counter() - paused
         if log is not None:
             log.close()
         chosen = settings.steps

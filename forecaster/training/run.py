@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -22,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from forecaster.kronos.checkpoint import CONFIG, TRAINING_RECORD, WEIGHTS, content_hash
+from forecaster.kronos.checkpoint import TRAINING_RECORD, WEIGHTS, content_hash
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.registry import cutoff_of
@@ -40,12 +37,11 @@ from forecaster.training.objectives import (
 )
 from forecaster.training.peers import Peers
 from forecaster.training.plan import WindowPlan
+from forecaster.training.publishing import install, require_writable
 from forecaster.training.splits import split_series
+from forecaster.training.starting import require_same_bits, starting_model
 from forecaster.training.windows import Pool, TrainingBatch, TrainingSeries, validation_batches
-from market.errors import CheckpointError
 
-PUBLISHED = (CONFIG, WEIGHTS, TRAINING_RECORD)
-"""The files of a model, the record last: a folder with it holds a finished model."""
 _MEASURED_AT_ONCE = 64
 
 
@@ -100,8 +96,9 @@ class TrainingRun:
                 raise TrainingError("a predictor needs a tokenizer: --tokenizer FOLDER_OR_ID")
             self.tokenizer = KronosTokenizer.from_pretrained(tokenizer)
         torch.manual_seed(settings.seed)
-        self.model = self._built(start_from)
-        self._require_bits(start_from)
+        self.model = starting_model(settings, start_from)
+        if self.tokenizer is not None:
+            require_same_bits(self.model, self.tokenizer, start_from)
         self._sources = [str(each) for each in (start_from, tokenizer) if each is not None]
         self.identity = {
             "settings": settings.model_dump(mode="json"),
@@ -200,46 +197,9 @@ class TrainingRun:
         figures = self._finish(chosen, peers)
         if peers.first:
             around.require()
-            _install(chosen, out, figures)
+            install(chosen, out, figures)
         peers.wait()
         return figures
-
-    def _built(self, start_from: str | Path | None) -> Model:
-        kind: type[KronosTokenizer] | type[Kronos]
-        kind = Kronos if isinstance(self.settings, PredictorTraining) else KronosTokenizer
-        asked = None if self.settings.model is None else self.settings.model.model_dump()
-        if start_from is None:
-            if asked is None:
-                raise TrainingError(
-                    "the config has no model: section; add one, or start from a model with --from"
-                )
-            model: Model = kind(**asked)
-            return model
-        try:
-            model = kind.from_pretrained(start_from)
-        except CheckpointError as error:
-            raise TrainingError(f"--from: {error}") from error
-        found = model.config
-        differing = sorted(k for k in asked or {} if found.get(k) != (asked or {})[k])
-        if differing:
-            told = ", ".join(f"{k}={found.get(k)} (asked: {(asked or {})[k]})" for k in differing)
-            raise TrainingError(
-                f"{start_from}: its config.json has {told}; --from needs the same model. Leave "
-                "model: out of the config to take its shape."
-            )
-        return model
-
-    def _require_bits(self, start_from: str | Path | None) -> None:
-        if self.tokenizer is None:
-            return
-        bits = (self.tokenizer.s1_bits, self.tokenizer.s2_bits)
-        own = (self.model.s1_bits, self.model.s2_bits)
-        if bits != own:
-            where = f"--from {start_from}" if start_from is not None else "the config's model"
-            raise TrainingError(
-                f"{where} has s1_bits={own[0]} and s2_bits={own[1]}, but the tokenizer has "
-                f"{bits[0]} and {bits[1]}: they must agree. Give the tokenizer it belongs to."
-            )
 
     def _require_validation(self) -> None:
         run = self.settings.run
@@ -391,33 +351,6 @@ def _alone(run: TrainingRun, out: Path, report: Callable[[str], None]) -> dict[s
     if done:
         report(f"going on after step {done} of {run.settings.optimiser.steps}")
     return run.train(out, Surroundings(report=report))
-
-
-def require_writable(out: Path) -> None:
-    """Makes the folder. Raises TrainingError where that, or writing into it, is not possible."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise TrainingError(
-            f"{out}: cannot be written ({error.strerror}); free space, mend permissions, or choose "
-            "another --out"
-        ) from error
-
-
-def _install(chosen: Path, out: Path, figures: Mapping[str, float]) -> None:
-    """Puts the chosen checkpoint's model into the run's folder, file by file, the record last."""
-    record = json.loads((chosen / TRAINING_RECORD).read_text())
-    record["figures"] = dict(figures)
-    with tempfile.TemporaryDirectory(dir=out) as unfinished:
-        for name in PUBLISHED:
-            shutil.copyfile(chosen / name, Path(unfinished) / name)
-        (Path(unfinished) / TRAINING_RECORD).write_text(
-            json.dumps(record, indent=2, sort_keys=True) + "\n"
-        )
-        for name in PUBLISHED:
-            os.replace(Path(unfinished) / name, out / name)
 
 
 def _seed_of(seed: int, rank: int) -> int:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.settings import load_settings
-from cluster.walkforward_job import WalkForwardSettings, plan_folds
+from cluster.walkforward_job import plan_folds
+from cluster.walkforward_settings import WalkForwardSettings
 from market.errors import BacktestInputError, StoreError
 from market.forecasts import ForecastTable
 from market.history import MarketHistory
