@@ -2,7 +2,7 @@
 
     python benchmarks/bench_train.py loader  [--lookback 256 --horizon 32 --batch 64]
     python benchmarks/bench_train.py step    [--size nano|mini|small --batch 16 --steps 30]
-    python benchmarks/bench_train.py workers [--size nano --batch 32 --steps 120]
+    python benchmarks/bench_train.py workers [--size nano --batch 16 --steps 60]
 
 All on a simulated market of 60 symbols × 2,500 sessions, stored as the memory-mapped series that
 workers read.
@@ -13,7 +13,8 @@ waiting for data, and the matrix products' rate (FLOPs that torch counts in forw
 passes, the frozen tokenizer's included) as a share of the best rate of a product of the model's
 width on one thread, measured here.
 workers: the job as `candlecast train predictor` runs it, with one and with two workers of one
-thread each, the same batch in all; bars per second are medians over the logged steps.
+thread each, the same batch in all; bars per second are medians over the logged steps. Ray runs its
+workers at low priority, so anything else at work on the machine shows.
 Prints one JSON line per measurement.
 """
 
@@ -217,7 +218,7 @@ def main() -> None:
     parse.add_argument("--batch", type=int, default=None)
     parse.add_argument("--steps", type=int, default=None)
     args = parse.parse_args()
-    defaults = {"loader": (64, 10), "step": (16, 30), "workers": (32, 120)}[args.what]
+    defaults = {"loader": (64, 10), "step": (16, 30), "workers": (16, 60)}[args.what]
     args.batch, args.steps = args.batch or defaults[0], args.steps or defaults[1]
     measure = {"loader": loader, "step": step, "workers": workers}[args.what]
     with tempfile.TemporaryDirectory(prefix="candlecast-bench-") as folder:

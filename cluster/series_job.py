@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from forecaster.training.series_file import (
     store_series,
 )
 from forecaster.training.sources import simulated_series
-from market.leases import hold
+from market.leases import LeaseHeldError, hold
 from market.manifest import bucket_of
 from market.storage import Folder
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 _SYMBOLS_PER_TASK = 64
 _BUILDER_CPUS = 0.5
 _PARTIAL = ".partial-"
+_WAIT_SECONDS = 600.0
+_POLL_SECONDS = 0.5
 _KEPT_VERSIONS = 3
 """Series of so many versions of a lake stay; older ones make room."""
 
@@ -78,33 +81,39 @@ def simulated_source(markets: SimulatedMarkets, home: Path) -> SeriesSource:
 
 
 def ensure(source: SeriesSource) -> None:
-    """Builds the folder unless it is there; of two that build at once, one does and one waits its
-    turn by failing with LeaseHeldError."""
-    if source.is_built:
-        return
-    home = source.folder.parent
-    with hold(Folder(home), "series"):
-        if is_sealed(source.folder):
-            return
-        for left in home.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        unfinished = home / f"{_PARTIAL}{uuid.uuid4().hex}"
+    """Builds the folder unless it is there, or somebody else builds it right now: then waits.
+
+    Raises LeaseHeldError where the other has not ended after ten minutes.
+    """
+    until = time.monotonic() + _WAIT_SECONDS
+    while not source.is_built:
         try:
-            unfinished.mkdir(parents=True)
-            source.build(unfinished)
-            os.replace(unfinished, source.folder)
-        except OSError as error:
-            raise TrainingError(
-                f"{home}: the series cannot be written ({error.strerror}); free space or mend "
-                "permissions, then run the same command again"
-            ) from error
-        built = sorted(
-            (path for path in home.iterdir() if is_sealed(path)),
-            key=lambda path: path.stat().st_mtime,
-        )
-        for old in built[:-_KEPT_VERSIONS]:
-            if old != source.folder:
-                shutil.rmtree(old, ignore_errors=True)
+            with hold(Folder(source.folder.parent), "series"):
+                if not is_sealed(source.folder):
+                    _build(source)
+        except LeaseHeldError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
+def _build(source: SeriesSource) -> None:
+    home = source.folder.parent
+    for left in home.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished = home / f"{_PARTIAL}{uuid.uuid4().hex}"
+    try:
+        unfinished.mkdir(parents=True)
+        source.build(unfinished)
+        os.replace(unfinished, source.folder)
+    except OSError as error:
+        raise TrainingError(
+            f"{home}: the series cannot be written ({error.strerror}); free space or mend "
+            "permissions, then run the same command again"
+        ) from error
+    built = sorted(filter(is_sealed, home.iterdir()), key=lambda path: path.stat().st_mtime)
+    for old in built[:-_KEPT_VERSIONS]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _build_from_lake(history: MarketHistory, folder: Path) -> None:

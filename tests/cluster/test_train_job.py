@@ -20,12 +20,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from cluster.series_job import SeriesSource, ensure, lake_source
 from cluster.session import ray_session
 from forecaster.kronos.predictor import Kronos
 from forecaster.training import PredictorTraining, TokenizerTraining, train_tokenizer
 from forecaster.training.checkpoints import Checkpoints
 from forecaster.training.metrics import TIMING, read_metrics
-from forecaster.training.series_file import open_series
+from forecaster.training.series_file import open_series, store_series
 from market.forecasts import ForecastTable
 from market.history import MarketHistory
 from market.synthetic import SimulatorParams, simulate_market
@@ -298,3 +299,37 @@ def test_bad_places_and_pairs_are_one_line(
         assert made.code == 2, made.out
         assert made.err.count("\n") == 1
         assert told in made.err
+
+
+def test_series_appear_whole_or_not_at_all_and_are_built_once(market: Path, tmp_path: Path) -> None:
+    history = MarketHistory.open(market)
+    whole = lake_source(history, tmp_path)
+    ensure(whole)
+    for stored, one in zip(open_series(whole.folder), history.series(), strict=True):
+        assert stored.symbol == one.symbol
+        np.testing.assert_array_equal(stored.values_NF, one.values_NF)
+        np.testing.assert_array_equal(stored.timestamps_N, one.timestamps_N)
+
+    built: list[Path] = []
+    tries = iter([True, False])
+
+    def build(folder: Path) -> None:
+        (folder / "values.npy").write_bytes(b"half")
+        if next(tries):
+            raise KeyboardInterrupt
+        time.sleep(0.3)
+        store_series(folder, open_series(whole.folder), "copy")
+        built.append(folder)
+
+    source = SeriesSource(tmp_path / "series" / "copy-1", "copy", build)
+    with pytest.raises(KeyboardInterrupt):
+        ensure(source)
+    assert not source.is_built
+    together = [threading.Thread(target=ensure, args=(source,)) for _ in range(3)]
+    for thread in together:
+        thread.start()
+    for thread in together:
+        thread.join()
+    assert len(built) == 1
+    assert source.is_built
+    assert [path.name for path in source.folder.parent.iterdir()] == ["copy-1"], "no leftovers"
