@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forecaster.interface import CLOSE
-from forecaster.normalize import AMOUNT, normalise
+from forecaster.normalize import AMOUNT, normalise, power_of_ten
 from forecaster.training.config import DataSettings
 from market.windows import time_features
 
@@ -165,6 +165,9 @@ class Pool:
             (run.timestamps_N[start], run.timestamps_N[start + length - 1])
             for run, start in zip(runs, start_B.tolist(), strict=True)
         ]
+        lift_BF = power_of_ten(values_BTF[:, :lookback])  # as forecasting does with small prices
+        if (lift_BF != 1.0).any():
+            values_BTF *= lift_BF[:, None]
         return TrainingBatch(
             x_BTF=normalise(values_BTF, clip=clip, lookback=lookback).x_BLF,
             stamp_BT=stamp_BT,

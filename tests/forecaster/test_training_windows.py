@@ -262,3 +262,16 @@ def test_series_survive_the_way_through_files(tmp_path: Path) -> None:
     (tmp_path / "values.npy").write_bytes(b"cut short")
     with pytest.raises(TrainingError, match=r"values\.npy: damaged.*the next run builds it again"):
         open_series(tmp_path)
+
+
+def test_coins_priced_in_millionths_are_trained_on_as_they_are_forecast() -> None:
+    coin = walk("COIN")
+    scale = np.array([1e-7] * 4 + [1.0, 1.0])
+    small = TrainingSeries("COIN", coin.timestamps_N, coin.values_NF * scale)
+    data = DATA.model_copy(update={"held_out_share": 0.0})
+    batches = []
+    for series in (coin, small):
+        split = split_series([series], data, WINDOWS)
+        plan = WindowPlan(split, seed=1, batch_size=8, simulated_share=0.0, windows=WINDOWS)
+        batches.append(plan.batch(0))
+    np.testing.assert_allclose(batches[1].x_BTF, batches[0].x_BTF, atol=1e-4)
