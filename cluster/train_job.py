@@ -94,6 +94,7 @@ class WorkerJob:
     attempt: str
     """Changes with every driver: a worker of a killed one must not write any more."""
     threads: int
+    gpus: bool
 
 
 def run_training(
@@ -111,7 +112,8 @@ def run_training(
     with hold(Folder(out), _LEASE) as lease:
         sources = _sources(request, out)
         tokenizer = _at_hand(request.tokenizer, "tokenizer", out)
-        start_from = _at_hand(request.start_from, "predictor", out)
+        own = "predictor" if isinstance(request.settings, PredictorTraining) else "tokenizer"
+        start_from = _at_hand(request.start_from, own, out)
         job = WorkerJob(
             settings=request.settings,
             series=tuple(str(source.folder) for source in sources),
@@ -121,6 +123,7 @@ def run_training(
             out=str(out),
             attempt=uuid.uuid4().hex,
             threads=request.threads,
+            gpus=request.gpus,
         )
         checked: TrainingRun | None = None
         if all(source.is_built for source in sources):
@@ -276,8 +279,9 @@ def work(config: dict[str, Any]) -> None:
     if _failure_file(job).is_file():  # by another worker, and the group was started again
         return
     torch.set_num_threads(job.threads)
-    device = ray.train.torch.get_device()
-    if device.type == "cuda":
+    device = torch.device("cpu")
+    if job.gpus:
+        device = ray.train.torch.get_device()
         torch.cuda.set_device(device)
     peers = Peers.of_process_group(device)
     try:

@@ -248,6 +248,7 @@ def test_a_loss_that_explodes_ends_the_job_with_the_batch_named(
         ({}, ("--gpus",), "1 GPUs are needed and there are 0"),
         ({}, ("--workers", 3), "cannot be shared evenly by 3 worker(s)"),
         ({}, ("--from", "{model}/tokenizer"), "--from needs the same model"),
+        ({}, ("--from", "nano"), "--from needs the same model"),
         ({}, ("--from", "{model}/predictor"), "Is this folder the other half"),
         ({"colour": 1}, (), "colour: unknown key"),
     ],
