@@ -27,7 +27,9 @@ from cluster.series_job import SeriesSource, ensure, lake_source, simulated_sour
 from cluster.session import training_session
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.registry import KNOWN, cutoff_of
+from forecaster.training.checkpoints import Checkpoints
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
+from forecaster.training.loop import CHECKPOINTS
 from forecaster.training.peers import Peers
 from forecaster.training.publishing import require_writable
 from forecaster.training.run import Surroundings, TrainingRun
@@ -40,6 +42,7 @@ from market.storage import Folder
 _MAX_FAILURES = 8
 """Lost workers or nodes that one command makes up for; the same command then goes on."""
 _ATTEMPT = "attempt.json"
+_STORES = "stores.json"
 _LEASE = "training"
 
 
@@ -141,6 +144,8 @@ def run_training(
                 done = checked.is_finished(out)
                 if not done:
                     _announce(checked, out, request, report)
+                    versions = {str(h.root): h.version for h in _histories(request, out)}
+                    (out / _STORES).write_text(json.dumps(versions))
                     (out / _ATTEMPT).write_text(json.dumps(job.attempt))
                     _fit(job, request, report)
         assert checked is not None
@@ -155,9 +160,7 @@ def run_training(
 
 def _sources(request: TrainingRequest, out: Path) -> list[SeriesSource]:
     simulated = request.settings.data.simulated
-    version = request.store_version
-    histories = [MarketHistory.open(store, version=version) for store in request.stores]
-    sources = [lake_source(history, out) for history in histories]
+    sources = [lake_source(history, out) for history in _histories(request, out)]
     if simulated is not None:
         sources.append(simulated_source(simulated, out))
     if not sources:
@@ -166,6 +169,17 @@ def _sources(request: TrainingRequest, out: Path) -> list[SeriesSource]:
             "data.simulated in the config"
         )
     return sources
+
+
+def _histories(request: TrainingRequest, out: Path) -> list[MarketHistory]:
+    """The stores, at the versions a run in this folder began with: later imports change nothing."""
+    begun = Checkpoints(out / CHECKPOINTS, 1).newest() is not None
+    file = out / _STORES
+    before: dict[str, str] = json.loads(file.read_text()) if begun and file.is_file() else {}
+    return [
+        MarketHistory.open(store, version=request.store_version or before.get(str(store.resolve())))
+        for store in request.stores
+    ]
 
 
 def _at_hand(model: str | None, part: str, out: Path) -> str | None:

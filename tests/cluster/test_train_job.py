@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,8 +30,9 @@ from forecaster.training.metrics import TIMING, read_metrics
 from forecaster.training.series_file import open_series, store_series
 from market.forecasts import ForecastTable
 from market.history import MarketHistory
+from market.importers import import_frame
 from market.synthetic import SimulatorParams, simulate_market
-from tests.cluster.conftest import Outcome, make_store
+from tests.cluster.conftest import SPEC, Outcome, make_store
 from tests.forecaster.training_group import train_in_group
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="victims are found in /proc")
@@ -93,7 +95,7 @@ def figures(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if k not in TIMING} for line in read_metrics(folder)]
 
 
-def wait_for_checkpoint(out: Path, ended: Callable[[], bool], seconds: float = 150) -> int:
+def wait_for_checkpoint(out: Path, ended: Callable[[], bool], seconds: float = 300) -> int:
     """Step of the first whole checkpoint."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and not ended():
@@ -178,27 +180,33 @@ def test_a_killed_driver_is_resumed_by_the_same_command(
 ) -> None:
     config = predictor_config(tmp_path / "p.yaml", model)
     out = tmp_path / "predictor"
+    store = tmp_path / "store"
+    shutil.copytree(market, store, ignore=shutil.ignore_patterns("series"))
     command = [
-        "train", "predictor", "--config", str(config), "--store", str(market),
+        "train", "predictor", "--config", str(config), "--store", str(store),
         "--tokenizer", f"{model}/tokenizer", "--out", str(out), "--workers", "2",
     ]  # fmt: skip
     driver = subprocess.Popen(
         [sys.executable, "-c", "from cluster.cli import main; main()", *command],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
-    wait_for_checkpoint(out, lambda: driver.poll() is not None)
-    locked = candlecast(*command)
-    assert locked.code == 2
-    assert "training is running elsewhere" in locked.err
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
-    assert not (out / "model.safetensors").exists()
+    try:
+        wait_for_checkpoint(out, lambda: driver.poll() is not None)
+        locked = candlecast(*command)
+        assert locked.code == 2
+        assert "training is running elsewhere" in locked.err
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        _, told = driver.communicate()
+    assert not (out / "training.json").exists(), told.decode()
+    newcomer = simulate_market(SimulatorParams(seed=8, n_symbols=3, n_sessions=400))
+    import_frame(newcomer.with_columns(pl.lit("N") + pl.col("symbol")), store, SPEC)
 
     made = candlecast(*command)
     assert made.code == 0, made.err
     assert "going on after step" in made.out
     settings = PredictorTraining.model_validate(yaml.safe_load(config.read_text()))
-    (series,) = (market / "series").iterdir()
+    (series,) = (store / "series").iterdir()
     train_in_group(2, settings, [series], tmp_path / "whole", Path(model) / "tokenizer")
     ours, whole = figures(out), figures(tmp_path / "whole")
     assert [line["step"] for line in ours] == list(range(1, STEPS + 1))
