@@ -61,7 +61,7 @@ class Surroundings:
 class TrainingRun:
     """A run, checked: everything that can be wrong before the first step has been looked at.
 
-    start_from: folder, hub id or alias of the weights to begin with. tokenizer: of a predictor's
+    start_from: folder or hub id of the weights to begin with. tokenizer: of a predictor's
     run, folder or hub id. bars: names the bars; None hashes them. Raises TrainingError or
     CheckpointError.
     """
