@@ -113,11 +113,7 @@ def training_session(
     gpus: each worker takes one. threads: CPUs each of them computes on. Raises ConfigError where
     there are not enough CPUs or GPUs, or a cluster cannot be reached.
     """
-    if address is None and workers * threads > _cores() and not gpus:
-        raise ConfigError(
-            f"--workers {workers} with {threads} thread(s) each: this machine has {_cores()} "
-            f"CPUs; use --workers {max(1, _cores() // threads)}, or join a cluster with --address"
-        )
+    require_cpus(workers, threads, address, gpus=gpus)
     with _ray(address, local_cpus=max(workers, _cores()) + 1, gpus=gpus) as (ray, _):
         has = ray.cluster_resources()
         for name, need in (("CPU", workers), ("GPU", workers if gpus else 0)):
@@ -130,6 +126,17 @@ def training_session(
                     "cluster with --address"
                 )
         yield
+
+
+def require_cpus(
+    workers: int, threads: int, address: str | None = None, *, gpus: bool = False
+) -> None:
+    """Raises ConfigError where this machine is to compute on more CPUs than it has."""
+    if address is None and not gpus and workers * threads > _cores():
+        raise ConfigError(
+            f"--workers {workers} with {threads} thread(s) each: this machine has {_cores()} "
+            f"CPUs; use --workers {max(1, _cores() // threads)}, or join a cluster with --address"
+        )
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import Any
 
 from cluster.follow import following
 from cluster.series_job import SeriesSource, ensure, lake_source, simulated_source
-from cluster.session import training_session
+from cluster.session import require_cpus, training_session
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.registry import KNOWN, cutoff_of
 from forecaster.training.checkpoints import Checkpoints
@@ -110,6 +110,7 @@ def run_training(
     from cluster.train_page import write_training_page
 
     began = time.monotonic()
+    require_cpus(request.workers, request.threads, request.address, gpus=request.gpus)
     out = request.out.resolve()
     require_writable(out)
     with hold(Folder(out), _LEASE) as lease:

@@ -200,7 +200,7 @@ def test_a_killed_driver_is_resumed_by_the_same_command(
         _, told = driver.communicate()
     assert not (out / "training.json").exists(), told.decode()
     newcomer = simulate_market(SimulatorParams(seed=8, n_symbols=3, n_sessions=400))
-    import_frame(newcomer.with_columns(pl.lit("N") + pl.col("symbol")), store, SPEC)
+    import_frame(newcomer.with_columns(pl.format("N{}", "symbol").alias("symbol")), store, SPEC)
 
     made = candlecast(*command)
     assert made.code == 0, made.err
@@ -254,7 +254,7 @@ def test_a_loss_that_explodes_ends_the_job_with_the_batch_named(
         ({"data": {"validation_from": "2015-06-30"}}, (), "the two overlap"),
         ({}, ("--workers", 64), "--workers 64 with 1 thread(s) each: this machine has"),
         ({}, ("--gpus",), "1 GPUs are needed and there are 0"),
-        ({}, ("--workers", 3), "cannot be shared evenly by 3 worker(s)"),
+        ({"optimiser": {"batch_size": 5}}, ("--workers", 2), "shared evenly by 2 worker(s)"),
         ({}, ("--from", "{model}/tokenizer"), "--from needs the same model"),
         ({}, ("--from", "nano"), "--from needs the same model"),
         ({}, ("--from", "{model}/predictor"), "Is this folder the other half"),
@@ -300,7 +300,7 @@ def test_bad_places_and_pairs_are_one_line(
         ),
         (
             (*predictor, "--config", fresh, *tied, "--from", "nano"),
-            "--from nano",
+            "has s1_bits=8 and s2_bits=8, but the tokenizer has 6 and 6",
         ),
         ((*predictor, "--config", fresh, *tied), "no model: section"),
     ):
