@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.training.config import PredictorTraining, TokenizerTraining
-from forecaster.training.losses import predictor_loss, tokenizer_loss
+from forecaster.training.losses import decoder_loss, predictor_loss, tokenizer_loss
 from forecaster.training.peers import Peers
 
 Model = KronosTokenizer | Kronos
@@ -37,10 +37,19 @@ class TokenizerObjective(Objective):
 
     def forward(self, x_BTF: Tensor, stamp_BT: Tensor, lookback: int) -> dict[str, Tensor]:
         assert isinstance(self.model, KronosTokenizer)
+        weights = self._settings.feature_weights
+        if self._settings.decoder_only:
+            decoded = decoder_loss(
+                self.model,
+                x_BTF,
+                feature_weights=weights,
+                shape_weight=self._settings.shape_weight,
+            )
+            return _one_with_gradient(decoded._asdict())
         losses = tokenizer_loss(
             self.model,
             x_BTF,
-            feature_weights=self._settings.feature_weights,
+            feature_weights=weights,
             usage_weight=self._settings.usage_weight,
             group_mean=self._peers.group_mean,
         )

@@ -21,6 +21,9 @@ def starting_model(
     kind: type[KronosTokenizer] | type[Kronos]
     kind = Kronos if isinstance(settings, PredictorTraining) else KronosTokenizer
     asked = None if settings.model is None else settings.model.model_dump()
+    decoder_only = isinstance(settings, TokenizerTraining) and settings.decoder_only
+    if start_from is None and decoder_only:
+        raise TrainingError("decoder_only: true needs --from: the tokenizer whose tokens stay")
     if start_from is None:
         if asked is None:
             raise TrainingError(
@@ -40,6 +43,9 @@ def starting_model(
             f"{start_from}: its config.json has {told}; --from needs the same model. Leave "
             "model: out of the config to take its shape."
         )
+    if decoder_only and isinstance(model, KronosTokenizer):
+        for part in (model.embed, model.encoder, model.quant_embed):
+            part.requires_grad_(False)
     return model
 
 
