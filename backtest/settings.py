@@ -177,6 +177,9 @@ class BacktestRequest(BacktestSettings):
     """Folder of the history lake."""
     forecasts: Path | None = None
     """Folder of the forecast table; None with `scores` or `momentum`."""
+    walkforward: Path | None = None
+    """Record of a walk-forward (walkforward.json): trade its folds' rows of `forecasts` as those of
+    one model."""
     scores: Path | None = None
     """CSV or Parquet file of one's own scores: symbol, date and score, instead of forecasts."""
     score_column: str = "score"
@@ -195,6 +198,13 @@ class BacktestRequest(BacktestSettings):
             raise ValueError(
                 "give one source of scores: --forecasts, --scores or --momentum; got "
                 + (" and ".join(given) or "none")
+            )
+        if self.walkforward is not None and (
+            self.forecasts is None or self.model_id is not None or self.run_id is not None
+        ):
+            raise ValueError(
+                "--walkforward names the rows of --forecasts: give both, and no --model-id or "
+                "--run-id"
             )
         if self.max_group and self.groups is None:
             raise ValueError("max_group needs --groups FILE")

@@ -20,7 +20,8 @@ import scoringrules
 from forecaster import SamplingParams, WindowBatch, load_forecaster
 from forecaster.interface import CLOSE
 from forecaster.training.config import DataSettings
-from forecaster.training.windows import TrainingSeries, is_held_out, unbroken_runs
+from forecaster.training.splits import is_held_out
+from forecaster.training.windows import TrainingSeries, unbroken_runs
 from market.history import MarketHistory
 
 STEPS = (1, 5, 10, 20)

@@ -22,9 +22,10 @@ from forecaster.interface import CLOSE
 from forecaster.kronos import Kronos, KronosTokenizer
 from forecaster.registry import resolve_model
 from forecaster.training.config import TokenizerTraining
-from forecaster.training.run import measure_predictor, measure_tokenizer
+from forecaster.training.measures import measure_predictor, measure_tokenizer
 from forecaster.training.sources import history_series
-from forecaster.training.windows import TrainingBatch, split_series, validation_batches
+from forecaster.training.splits import split_series
+from forecaster.training.windows import TrainingBatch, validation_batches
 from market.fields import FEATURES
 from market.history import MarketHistory
 

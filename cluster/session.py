@@ -36,6 +36,8 @@ _ENVIRONMENT = {
     "RAY_ENABLE_AUTO_CONNECT": "0",
     # Local runs never ask for GPUs through Ray, so devices stay as the user's shell shows them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # How soon a training run notices that it ended, or that a worker died.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
@@ -96,6 +98,50 @@ def ray_session(
     than there are replicas, for readers. Raises ConfigError where a cluster cannot be reached or
     has no room for the replicas and a reader.
     """
+    wanted = min(_cores() if replicas == "auto" else replicas, most)
+    with _ray(address, local_cpus=wanted + 1, gpus=gpus > 0) as (ray, started):
+        local = started and address is None and not gpus
+        yield wanted if local else _fitting(ray, replicas, most, least, gpus)
+
+
+@contextmanager
+def training_session(
+    workers: int, address: str | None = None, *, gpus: bool = False, threads: int = 1
+) -> Iterator[None]:
+    """Ray is up inside the block, with room for so many training workers.
+
+    gpus: each worker takes one. threads: CPUs each of them computes on. Raises ConfigError where
+    there are not enough CPUs or GPUs, or a cluster cannot be reached.
+    """
+    require_cpus(workers, threads, address, gpus=gpus)
+    with _ray(address, local_cpus=max(workers, _cores()) + 1, gpus=gpus) as (ray, _):
+        has = ray.cluster_resources()
+        for name, need in (("CPU", workers), ("GPU", workers if gpus else 0)):
+            found = float(has.get(name, 0.0))
+            if found < need:
+                raise ConfigError(
+                    f"--workers {workers}{' --gpus' if gpus else ''}: {need} {name}s are needed "
+                    f"and there are {found:g}; lower --workers"
+                    f"{', or leave --gpus away' if name == 'GPU' else ''}, or join a larger "
+                    "cluster with --address"
+                )
+        yield
+
+
+def require_cpus(
+    workers: int, threads: int, address: str | None = None, *, gpus: bool = False
+) -> None:
+    """Raises ConfigError where this machine is to compute on more CPUs than it has."""
+    if address is None and not gpus and workers * threads > _cores():
+        raise ConfigError(
+            f"--workers {workers} with {threads} thread(s) each: this machine has {_cores()} "
+            f"CPUs; use --workers {max(1, _cores() // threads)}, or join a cluster with --address"
+        )
+
+
+@contextmanager
+def _ray(address: str | None, *, local_cpus: int, gpus: bool) -> Iterator[tuple[Any, bool]]:
+    """Ray inside the block, and whether it was started for it."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
@@ -103,14 +149,12 @@ def ray_session(
 
     if ray.is_initialized():
         _quiet(ray)
-        yield _fitting(ray, replicas, most, least, gpus)
+        yield ray, False
         return
-    wanted = min(_cores() if replicas == "auto" else replicas, most)
     try:
-        _start(ray, address, local_cpus=wanted + 1, gpus=gpus > 0)
+        _start(ray, address, local_cpus=local_cpus, gpus=gpus)
         _quiet(ray)
-        local = address is None and not gpus
-        yield wanted if local else _fitting(ray, replicas, most, least, gpus)
+        yield ray, True
     finally:
         ray.shutdown()
 

@@ -128,20 +128,31 @@ def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
     )
 
 
-def _trained_through(*folders: str) -> date | None:
-    """Latest cut-off that the training records of local folders state; None without a record."""
-    found = []
-    for folder in folders:
-        record = Path(folder) / TRAINING_RECORD
-        if record.is_file():
-            try:
-                found.append(date.fromisoformat(json.loads(record.read_text())["trained_through"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(
-                    f"{record}: no readable trained_through ({error}). Restore the file, or remove "
-                    "it if the cut-off of the training bars is not known."
-                ) from None
-    return max(found, default=None)
+def cutoff_of(model: str | Path) -> date | None:
+    """Last date of the bars that a tokenizer or predictor saw: what the record of a local folder
+    states, or the registry knows of a published one; None where neither says.
+
+    Raises CheckpointError for a record without a readable date.
+    """
+    record = Path(model) / TRAINING_RECORD
+    if record.is_file():
+        try:
+            through = json.loads(record.read_text())["trained_through"]
+            return None if through is None else date.fromisoformat(through)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{record}: no readable trained_through ({error}). Restore the file, or remove "
+                "it if the cut-off of the training bars is not known."
+            ) from None
+    for spec in KNOWN.values():
+        if str(model) in (spec.predictor, spec.tokenizer):
+            return spec.trained_through
+    return None
+
+
+def _trained_through(*parts: str) -> date | None:
+    """Latest cut-off of the parts of a model; None where none of them states one."""
+    return max((each for each in map(cutoff_of, parts) if each is not None), default=None)
 
 
 def load_forecaster(

@@ -12,10 +12,10 @@ from backtest.report.words import number, percent, signed
 HERE = Path(__file__).parent
 
 
-def template(name: str) -> Template:
+def template(name: str, folder: Path = HERE) -> Template:
     """A page's template, which formats numbers by the filters pct, signed and num."""
     environment = Environment(
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -79,6 +79,10 @@ def backtest(
         str | None, typer.Option(help="Model (id or name), where the table holds several.")
     ] = None,
     run_id: Annotated[str | None, typer.Option(help="Only the rows of this run.")] = None,
+    walkforward: Annotated[
+        Path | None,
+        typer.Option(help="walkforward.json: trade its folds' forecasts as one model's."),
+    ] = None,
     start: Annotated[str | None, typer.Option(help="First forecast date, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Last session, YYYY-MM-DD.")] = None,
     recovery: Annotated[
@@ -177,18 +181,27 @@ def load(request: BacktestRequest) -> dict[str, Any]:
     if request.forecasts is not None:
         from backtest.signals import FORECAST_COLUMNS
         from market.forecasts import ForecastTable
+        from market.walkforwards import WalkForwardRecord
 
         table = ForecastTable(request.forecasts)
         model_id = _model_id(table, request.model_id)
         extra = ("close_std", "p_up")
-        rows = table.scan(model_id, request.run_id).select(*FORECAST_COLUMNS, *extra).collect()
+        scan = table.scan(model_id, request.run_id).select(*FORECAST_COLUMNS, *extra)
+        walked = None
+        if request.walkforward is not None:
+            walked = WalkForwardRecord.read(request.walkforward)
+            model_id = walked.id
+        rows = scan.collect() if walked is None else walked.select(scan)
         if rows.height:
             reach = rows.select((pl.col("timestamp").dt.date() - pl.col("as_of_date")).max()).item()
             # Enough bars before the first date for the fan charts to show where prices came from,
             # and for the window that volatilities are estimated over.
             start = rows["as_of_date"].min() - max(3 * reach, timedelta(days=100))
         if request.score.removeprefix("-") == "expected_drawdown":
-            loaded["path_stats"] = table.path_stats(model_id, request.run_id).collect()
+            if walked is None:
+                loaded["path_stats"] = table.path_stats(model_id, request.run_id).collect()
+            else:
+                loaded["path_stats"] = walked.select(table.path_stats())
         provenance = _provenance(table, rows) | provenance
         loaded |= {
             "forecasts": rows,

@@ -9,6 +9,8 @@ Legend: B batch, T positions, K bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's customary name
 from torch import Tensor, nn
@@ -51,12 +53,19 @@ class BinarySphericalQuantizer(nn.Module):
         through: Tensor = (corner + (z_BTK - z_BTK.detach())) / self.bits**0.5
         return through
 
-    def loss(self, z_BTK: Tensor, quantized_BTK: Tensor) -> Tensor:
+    def loss(
+        self,
+        z_BTK: Tensor,
+        quantized_BTK: Tensor,
+        group_mean: Callable[[Tensor], Tensor] = lambda value: value,
+    ) -> Tensor:
+        """group_mean: averages the bits' mean probabilities with those of other processes that
+        hold other parts of the batch; diversity is that of the whole batch."""
         commitment = (quantized_BTK.detach() - z_BTK).square().sum(-1).mean()
         p = torch.sigmoid(-4 * z_BTK / self.bits**0.5)
         p_BTK2 = torch.stack((p, 1 - p), dim=-1)
         confident = entropy(p_BTK2).sum(-1).mean()
-        diverse = entropy(p_BTK2.flatten(0, -3).mean(0)).sum()
+        diverse = entropy(group_mean(p_BTK2.flatten(0, -3).mean(0))).sum()
         return self.beta * commitment + self.zeta * (self.gamma0 * confident - self.gamma * diverse)
 
 

@@ -1,4 +1,4 @@
-"""Training of tokenizers and predictors: plain torch, one process. Knows no command line."""
+"""Training of tokenizers and predictors: plain torch, one process or several. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ if TYPE_CHECKING:
         TokenizerTraining,
         TrainingError,
     )
-    from forecaster.training.run import train_predictor, train_tokenizer
+    from forecaster.training.peers import Peers
+    from forecaster.training.run import (
+        Surroundings,
+        TrainingRun,
+        train_predictor,
+        train_tokenizer,
+    )
     from forecaster.training.sources import training_series
     from forecaster.training.windows import TrainingSeries
 
 _HOME = {
+    "Peers": "peers",
     "PredictorTraining": "config",
+    "Surroundings": "run",
     "TokenizerTraining": "config",
     "TrainingError": "config",
+    "TrainingRun": "run",
     "TrainingSeries": "windows",
     "train_predictor": "run",
     "train_tokenizer": "run",
@@ -26,9 +35,12 @@ _HOME = {
 }
 
 __all__ = [
+    "Peers",
     "PredictorTraining",
+    "Surroundings",
     "TokenizerTraining",
     "TrainingError",
+    "TrainingRun",
     "TrainingSeries",
     "train_predictor",
     "train_tokenizer",

@@ -1,46 +1,321 @@
-"""A whole training run of a tokenizer or a predictor: data in, a published-format folder out.
+"""A whole training run of a tokenizer or a predictor: series in, a published-format folder out.
 
-Knows the two networks and how they are measured; nothing of where bars come from.
+Knows the two networks, how they are measured and chosen; nothing of where bars come from or how
+many processes there are. A run is a folder: `metrics.jsonl`, `checkpoints/`, and at the end the
+model in the published format with its `training.json`. Starting it again goes on where it was.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from safetensors.torch import load_file
 
-from forecaster.interface import CLOSE
-from forecaster.kronos.checkpoint import TRAINING_RECORD, content_hash
+from forecaster.kronos.checkpoint import TRAINING_RECORD, WEIGHTS, content_hash
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.training.config import (
-    PredictorTraining,
-    RunSettings,
-    TokenizerTraining,
-    TrainingError,
-    WindowSettings,
+from forecaster.registry import cutoff_of
+from forecaster.training.checkpoints import Checkpoints, require_same
+from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
+from forecaster.training.judging import ForecastDate, forecast_dates, judge_forecasts
+from forecaster.training.loop import CHECKPOINTS, Hooks, fit
+from forecaster.training.measures import measure_predictor, measure_tokenizer
+from forecaster.training.metrics import require_tensorboard
+from forecaster.training.objectives import (
+    Model,
+    Objective,
+    PredictorObjective,
+    TokenizerObjective,
 )
-from forecaster.training.loop import Task, fit
-from forecaster.training.losses import predictor_loss, tokenizer_loss
-from forecaster.training.windows import (
-    Split,
-    TrainingBatch,
-    TrainingSeries,
-    WindowPlan,
-    split_series,
-    validation_batches,
-)
+from forecaster.training.peers import Peers
+from forecaster.training.plan import WindowPlan
+from forecaster.training.publishing import install, require_writable
+from forecaster.training.splits import split_series
+from forecaster.training.starting import require_same_bits, starting_model
+from forecaster.training.windows import Pool, TrainingBatch, TrainingSeries, validation_batches
 
-Report = Callable[[str], None]
+_MEASURED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run is told by whoever starts it."""
+
+    peers: Peers = field(default_factory=Peers)
+    report: Callable[[str], None] = lambda line: None
+    """Told every logged step, on the first rank."""
+    reached: Callable[[int], None] = lambda step: None
+    """Called on every rank after a checkpoint."""
+    require: Callable[[], None] = lambda: None
+    """Called before anything is written; raises where another driver took over."""
+
+
+class TrainingRun:
+    """A run, checked: everything that can be wrong before the first step has been looked at.
+
+    start_from: folder or hub id of the weights to begin with. tokenizer: of a predictor's
+    run, folder or hub id. bars: names the bars; None hashes them. Raises TrainingError or
+    CheckpointError.
+    """
+
+    def __init__(
+        self,
+        settings: TokenizerTraining | PredictorTraining,
+        series: Sequence[TrainingSeries],
+        *,
+        tokenizer: str | Path | None = None,
+        start_from: str | Path | None = None,
+        bars: str | None = None,
+        world: int = 1,
+    ) -> None:
+        self.settings = settings
+        self.world = world
+        self.split = split_series(series, settings.data, settings.windows)
+        self.plan = WindowPlan(
+            self.split,
+            seed=settings.seed,
+            batch_size=settings.optimiser.batch_size,
+            simulated_share=settings.data.simulated_share,
+            windows=settings.windows,
+            world=world,
+            accumulate=settings.optimiser.accumulate,
+        )
+        if settings.run.tensorboard:
+            require_tensorboard()
+        self.tokenizer = None
+        if isinstance(settings, PredictorTraining):
+            if tokenizer is None:
+                raise TrainingError("a predictor needs a tokenizer: --tokenizer FOLDER_OR_ID")
+            self.tokenizer = KronosTokenizer.from_pretrained(tokenizer)
+        torch.manual_seed(settings.seed)
+        self.model = starting_model(settings, start_from)
+        if self.tokenizer is not None:
+            require_same_bits(self.model, self.tokenizer, start_from)
+        self._sources = [str(each) for each in (start_from, tokenizer) if each is not None]
+        self.identity = {
+            "settings": settings.model_dump(mode="json"),
+            "bars": bars or _hash_of(series),
+            "start weights": content_hash(self.model) if start_from is not None else "",
+            "tokenizer": content_hash(self.tokenizer) if self.tokenizer is not None else "",
+        }
+        self._require_validation()
+
+    # -- what it is ------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> str:
+        return "tokenizer" if isinstance(self.model, KronosTokenizer) else "predictor"
+
+    @property
+    def trained_through(self) -> date | None:
+        """Last date that had a say in the weights, those begun with and the tokenizer's included;
+        None where one of them does not say."""
+        stated = self.settings.base_trained_through
+        found = [self.settings.seen_through, *(cutoff_of(each) or stated for each in self._sources)]
+        known = [each for each in found if each is not None]
+        return max(known) if len(known) == len(found) else None
+
+    def description(self) -> list[str]:
+        """Lines about what will be trained on what."""
+        parts = {"training": self.split.train, "simulated": self.split.simulated}
+        counts = [
+            f"{name}: {len(pool.symbols())} symbols, {pool.n_bars} bars in {len(pool.runs)} runs"
+            for name, pool in parts.items()
+            if pool.runs
+        ]
+        size = sum(p.numel() for p in self.model.parameters())
+        optimiser = self.settings.optimiser
+        work = (
+            f"{self.kind} of {size:,} parameters; {optimiser.steps:,} steps of "
+            f"{optimiser.batch_size} windows, {optimiser.steps / self.plan.steps_per_epoch:.2g} "
+            f"epochs of {self.plan.windows:,}"
+        )
+        return [*counts, work]
+
+    def resumes_after(self, out: Path) -> int:
+        """The step an interrupted run in this folder got to; 0 where there is none.
+
+        Raises TrainingError where it is another run's.
+        """
+        about = Checkpoints(out / CHECKPOINTS, 1).newest()
+        if about is None:
+            if (out / WEIGHTS).exists():
+                raise TrainingError(
+                    f"{out}: holds a model that no checkpoint here belongs to; choose another --out"
+                )
+            return 0
+        require_same(about, self.identity, self.world, out)
+        return about.step
+
+    def is_finished(self, out: Path) -> bool:
+        """Whether the folder holds this very run, done."""
+        done = self.resumes_after(out) == self.settings.optimiser.steps
+        return done and (out / TRAINING_RECORD).is_file()
+
+    # -- doing it --------------------------------------------------------------------------
+
+    def train(self, out: Path, around: Surroundings) -> dict[str, float]:
+        """Trains, or goes on, and publishes into `out`; the last figures.
+
+        Every process of the group calls it; all but the first write nothing.
+        """
+        peers = around.peers
+        if peers.first:
+            require_writable(out)
+        peers.wait()
+        self.model.to(peers.device)
+        if self.tokenizer is not None:
+            self.tokenizer.to(peers.device).eval()
+        if peers.rank:
+            torch.manual_seed(_seed_of(self.settings.seed, peers.rank))
+        outcome = fit(
+            self._objective(peers),
+            self.plan,
+            self.settings.optimiser,
+            self.settings.run,
+            out,
+            Hooks(
+                validate=lambda model: self._validate(model, peers),
+                score=self._score,
+                publish=self._publish,
+                report=around.report,
+                reached=around.reached,
+                require=around.require,
+            ),
+            identity=self.identity,
+            peers=peers,
+        )
+        chosen = Checkpoints(out / CHECKPOINTS, 1).place(outcome.chosen)
+        figures = self._finish(chosen, peers)
+        if peers.first:
+            around.require()
+            install(chosen, out, figures)
+        peers.wait()
+        return figures
+
+    def _require_validation(self) -> None:
+        run = self.settings.run
+        _ = self._dates  # raises where there is no date to forecast from
+        if run.publish == "best" and not self.validation.get(run.best_on):
+            raise TrainingError(
+                f"run.publish: best needs {run.best_on} validation windows, and there are none of "
+                f"lookback {max(self.settings.windows.lookbacks)} + horizon "
+                f"{self.settings.windows.validation_horizon} up to "
+                f"{self.settings.data.validation_through}. Import later bars, move "
+                "data.validation_through, or set run.publish to last."
+            )
+
+    def _objective(self, peers: Peers) -> Objective:
+        if isinstance(self.model, KronosTokenizer):
+            assert isinstance(self.settings, TokenizerTraining)
+            return TokenizerObjective(self.model, self.settings, peers)
+        assert self.tokenizer is not None
+        assert isinstance(self.settings, PredictorTraining)
+        return PredictorObjective(self.model, self.tokenizer, self.settings)
+
+    @cached_property
+    def validation(self) -> dict[str, list[TrainingBatch]]:
+        """Fixed windows at the longest lookback, by kind; kinds without a window are left out."""
+        kinds = {"later": self.split.later, "held_out": self.split.held_out}
+        drawn = {name: self._spread(pool) for name, pool in kinds.items()}
+        return {name: batches for name, batches in drawn.items() if batches}
+
+    @cached_property
+    def _dates(self) -> list[ForecastDate]:
+        run = self.settings.run
+        if run.best_by == "loss":
+            return []
+        pool = self.split.later if run.best_on == "later" else self.split.held_out
+        return forecast_dates(pool, self.settings.windows, run)
+
+    def _spread(self, pool: Pool) -> list[TrainingBatch]:
+        windows = self.settings.windows
+        return validation_batches(
+            pool,
+            lookback=max(windows.lookbacks),
+            horizon=windows.validation_horizon,
+            clip=windows.clip,
+            count=self.settings.run.validation_windows,
+            size=_MEASURED_AT_ONCE,
+        )
+
+    def _validate(self, model: Model, peers: Peers) -> dict[str, float]:
+        figures = {
+            f"{kind}_{name}": value
+            for kind, batches in self.validation.items()
+            for name, value in self.measure(model, batches, peers).items()
+        }
+        if self._dates and isinstance(model, Kronos) and self.tokenizer is not None:
+            run, windows = self.settings.run, self.settings.windows
+            judged = judge_forecasts(
+                model, self.tokenizer, self._dates,
+                paths=run.forecast_paths, clip=windows.clip, peers=peers,
+            )  # fmt: skip
+            figures |= {f"{run.best_on}_{name}": value for name, value in judged.items()}
+        return figures
+
+    def measure(
+        self, model: Model, batches: Sequence[TrainingBatch], peers: Peers
+    ) -> dict[str, float]:
+        """The figures of the run's kind on given windows."""
+        if isinstance(model, KronosTokenizer):
+            return measure_tokenizer(model, batches, peers)
+        assert self.tokenizer is not None
+        return measure_predictor(model, self.tokenizer, batches, peers)
+
+    def _score(self, figures: Mapping[str, float]) -> float | None:
+        run = self.settings.run
+        loss = "loss" if isinstance(self.model, KronosTokenizer) else "ce"
+        name = f"{run.best_on}_{loss if run.best_by == 'loss' else run.best_by}"
+        value = figures.get(name)
+        if value is None:
+            return None
+        return -value if run.best_by == "rank_ic" else value
+
+    def _publish(self, model: Model, place: Path, figures: Mapping[str, float]) -> None:
+        """Writes config.json, model.safetensors and the record of the run into a folder."""
+        through = self.trained_through
+        pools = {
+            "training": self.split.train,
+            "simulated": self.split.simulated,
+        }
+        record = {
+            "trained_through": None if through is None else through.isoformat(),
+            "settings": self.settings.model_dump(mode="json"),
+            "data": {
+                name: {
+                    "runs": len(pool.runs),
+                    "bars": pool.n_bars,
+                    "symbols": len(pool.symbols()),
+                }
+                for name, pool in pools.items()
+            },
+            "figures": dict(figures),
+        }
+        model.save_pretrained(place, half=self.settings.run.storage == "float16")
+        (place / TRAINING_RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+    def _finish(self, chosen: Path, peers: Peers) -> dict[str, float]:
+        """The chosen weights' figures, with those on the test span, measured now for once."""
+        record = json.loads((chosen / TRAINING_RECORD).read_text())
+        figures: dict[str, float] = dict(record["figures"])
+        stored = load_file(chosen / WEIGHTS)
+        self.model.load_state_dict(
+            {name: v.float() if v.is_floating_point() else v for name, v in stored.items()}
+        )
+        batches = self._spread(self.split.test)
+        if batches:
+            measured = self.measure(self.model, batches, peers)
+            figures |= {f"test_{name}": value for name, value in measured.items()}
+        return figures
 
 
 def train_tokenizer(
@@ -48,313 +323,45 @@ def train_tokenizer(
     series: Sequence[TrainingSeries],
     out: Path,
     *,
-    start_from: Path | None = None,
-    resume: bool = False,
-    report: Report = lambda line: None,
+    start_from: str | Path | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
-    """Trains a tokenizer and writes it, with its record, to `out`. Returns the last figures."""
-    split, plan = _prepare(settings, series, report)
-    torch.manual_seed(settings.seed)
-    if start_from is None:
-        model = KronosTokenizer(**settings.model.model_dump())
-    else:
-        model = KronosTokenizer.from_pretrained(start_from)
-        _same_shape(model.config, settings.model.model_dump(), start_from)
-    report(f"tokenizer of {_size(model)} parameters")
-
-    def losses(batch: TrainingBatch) -> Mapping[str, Tensor]:
-        return tokenizer_loss(model, torch.from_numpy(batch.x_BTF))._asdict()
-
-    checked = _validation(split, settings.windows, settings.run)
-
-    def validate() -> dict[str, float]:
-        return {
-            f"{name}_{figure}": value
-            for name, batches in checked.items()
-            for figure, value in measure_tokenizer(model, batches).items()
-        }
-
-    figures = fit(
-        model,
-        Task(losses, validate),
-        plan,
-        settings.optimiser,
-        settings.run,
-        out,
-        identity=_identity(settings.model_dump(mode="json"), series, start_from),
-        resume=resume,
-        report=report,
-    )
-    _publish(model, settings, split, figures, out)
-    return figures
+    """Trains a tokenizer in this process and writes it, with its record, to `out`."""
+    return _alone(TrainingRun(settings, series, start_from=start_from), out, report)
 
 
 def train_predictor(
     settings: PredictorTraining,
-    tokenizer: KronosTokenizer,
+    tokenizer: str | Path,
     series: Sequence[TrainingSeries],
     out: Path,
     *,
-    start_from: Path | None = None,
-    resume: bool = False,
-    report: Report = lambda line: None,
+    start_from: str | Path | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
-    """Trains a predictor on the tokens of a frozen tokenizer. Returns the last figures."""
-    bits = (tokenizer.s1_bits, tokenizer.s2_bits)
-    if bits != (settings.model.s1_bits, settings.model.s2_bits):
-        raise TrainingError(
-            f"model.s1_bits={settings.model.s1_bits} and model.s2_bits={settings.model.s2_bits}, "
-            f"but the tokenizer has {bits[0]} and {bits[1]}: they must agree"
-        )
-    split, plan = _prepare(settings, series, report)
-    torch.manual_seed(settings.seed)
-    if start_from is None:
-        model = Kronos(**settings.model.model_dump())
-    else:
-        model = Kronos.from_pretrained(start_from)
-        _same_shape(model.config, settings.model.model_dump(), start_from)
-    report(f"predictor of {_size(model)} parameters")
-    tokenizer.eval()
-
-    def losses(batch: TrainingBatch) -> Mapping[str, Tensor]:
-        s1_BT, s2_BT = tokens_of(tokenizer, batch)
-        return predictor_loss(
-            model,
-            s1_BT,
-            s2_BT,
-            torch.from_numpy(batch.stamp_BT),
-            lookback=batch.lookback,
-            lookback_weight=settings.windows.lookback_weight,
-            as_decoded=settings.dependency_as_decoded,
-        )._asdict()
-
-    checked = _validation(split, settings.windows, settings.run)
-
-    def validate() -> dict[str, float]:
-        return {
-            f"{name}_{figure}": value
-            for name, batches in checked.items()
-            for figure, value in measure_predictor(model, tokenizer, batches).items()
-        }
-
-    figures = fit(
-        model,
-        Task(losses, validate),
-        plan,
-        settings.optimiser,
-        settings.run,
-        out,
-        identity=_identity(
-            settings.model_dump(mode="json"), series, start_from, content_hash(tokenizer)
-        ),
-        resume=resume,
-        report=report,
-    )
-    _publish(model, settings, split, figures, out)
-    return figures
+    """Trains a predictor in this process on the tokens of a frozen tokenizer."""
+    run = TrainingRun(settings, series, tokenizer=tokenizer, start_from=start_from)
+    return _alone(run, out, report)
 
 
-@torch.no_grad()
-def tokens_of(tokenizer: KronosTokenizer, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
-    """s1 and s2 of a batch, each (B, T)."""
-    return tokenizer.encode_pair(torch.from_numpy(batch.x_BTF))
+def _alone(run: TrainingRun, out: Path, report: Callable[[str], None]) -> dict[str, float]:
+    for line in run.description():
+        report(line)
+    done = run.resumes_after(out)
+    if done:
+        report(f"going on after step {done} of {run.settings.optimiser.steps}")
+    return run.train(out, Surroundings(report=report))
 
 
-@torch.no_grad()
-def measure_tokenizer(model: KronosTokenizer, batches: Sequence[TrainingBatch]) -> dict[str, float]:
-    """Reconstruction errors over whole windows, in units of each window's own spread.
-
-    `rmse` counts all six features, `rmse_close` the close. `s1_used` and `s2_used` are the shares
-    of the vocabulary that occur, `s1_perplexity` and `s2_perplexity` how many tokens a uniform
-    distribution of the same entropy would use.
-    """
-    squared, squared_close, bars = 0.0, 0.0, 0
-    counts = [torch.zeros(2**bits, dtype=torch.long) for bits in (model.s1_bits, model.s2_bits)]
-    with _evaluating(model):
-        for batch in batches:
-            x_BTF = torch.from_numpy(batch.x_BTF)
-            pair = model.encode_pair(x_BTF)
-            error_BTF = (model.decode(pair, half=True) - x_BTF).square().double()
-            squared += error_BTF.mean(-1).sum().item()
-            squared_close += error_BTF[..., CLOSE].sum().item()
-            bars += error_BTF.shape[0] * error_BTF.shape[1]
-            for count, ids in zip(counts, pair, strict=True):
-                count += torch.bincount(ids.flatten(), minlength=len(count))
-    figures = {"rmse": (squared / bars) ** 0.5, "rmse_close": (squared_close / bars) ** 0.5}
-    for name, count in zip(("s1", "s2"), counts, strict=True):
-        figures[f"{name}_used"] = (count > 0).double().mean().item()
-        figures[f"{name}_perplexity"] = float(np.exp(_entropy(count)))
-    return figures
+def _seed_of(seed: int, rank: int) -> int:
+    digest = hashlib.blake2b(f"rank:{seed}:{rank}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big")
 
 
-@torch.no_grad()
-def measure_predictor(
-    model: Kronos, tokenizer: KronosTokenizer, batches: Sequence[TrainingBatch]
-) -> dict[str, float]:
-    """Next-token losses on horizon positions, with the dependency layer as generation applies it.
-
-    `ce` is (s1 + s2) / 2 in nats, `unigram` the same for a model that knows only how often each
-    token occurs in these very positions (the floor that ignores all context), `gain` = 1 - ce /
-    unigram.
-    """
-    total = {"ce_s1": 0.0, "ce_s2": 0.0}
-    counts = [torch.zeros(2**bits, dtype=torch.long) for bits in (model.s1_bits, model.s2_bits)]
-    windows = 0
-    with _without_dropout(model):
-        for batch in batches:
-            s1_BT, s2_BT = tokens_of(tokenizer, batch)
-            loss = predictor_loss(
-                model,
-                s1_BT,
-                s2_BT,
-                torch.from_numpy(batch.stamp_BT),
-                lookback=batch.lookback,
-                lookback_weight=0.0,
-                as_decoded=True,
-            )
-            n = len(s1_BT)
-            windows += n
-            total["ce_s1"] += loss.ce_s1.item() * n
-            total["ce_s2"] += loss.ce_s2.item() * n
-            for count, ids in zip(counts, (s1_BT, s2_BT), strict=True):
-                count += torch.bincount(ids[:, batch.lookback :].flatten(), minlength=len(count))
-    figures = {name: value / windows for name, value in total.items()}
-    figures["ce"] = (figures["ce_s1"] + figures["ce_s2"]) / 2
-    figures["unigram"] = (_entropy(counts[0]) + _entropy(counts[1])) / 2
-    figures["gain"] = 1.0 - figures["ce"] / figures["unigram"]
-    return figures
-
-
-def _entropy(count: Tensor) -> float:
-    """Of the empirical distribution, in nats."""
-    p = count.double() / count.sum()
-    return float(-torch.xlogy(p, p).sum().item())
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)
-
-
-@contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """Training mode with every dropout silenced: what a causal validation loss needs."""
-    was = model.training
-    model.train()
-    silenced: list[tuple[Any, str, float]] = []
-    for module in model.modules():
-        for name in ("p", "attn_dropout_p"):
-            value = getattr(module, name, None)
-            if isinstance(value, float) and value > 0:
-                silenced.append((module, name, value))
-                setattr(module, name, 0.0)
-    try:
-        yield
-    finally:
-        for module, name, value in silenced:
-            setattr(module, name, value)
-        model.train(was)
-
-
-def _prepare(
-    settings: TokenizerTraining | PredictorTraining,
-    series: Sequence[TrainingSeries],
-    report: Report,
-) -> tuple[Split, WindowPlan]:
-    split = split_series(series, settings.data, settings.windows)
-    plan = WindowPlan(
-        split,
-        seed=settings.seed,
-        batch_size=settings.optimiser.batch_size,
-        simulated_share=settings.data.simulated_share,
-        windows=settings.windows,
-    )
-    for name, value in _counts(split).items():
-        report(f"{name}: {value['symbols']} symbols, {value['bars']} bars in {value['runs']} runs")
-    return split, plan
-
-
-def _counts(split: Split) -> dict[str, dict[str, int]]:
-    pools = {"training": split.train, "simulated": split.simulated}
-    return {
-        name: {"runs": len(pool.runs), "bars": len(pool.values_MF)}
-        | {"symbols": len({run.symbol for run in pool.runs})}
-        for name, pool in pools.items()
-    }
-
-
-def _validation(
-    split: Split, windows: WindowSettings, run: RunSettings
-) -> dict[str, list[TrainingBatch]]:
-    """Fixed windows at the longest lookback, by kind; kinds without a window are left out."""
-    kinds = {"later": split.later, "held_out": split.held_out}
-    drawn = {
-        name: validation_batches(
-            pool,
-            lookback=max(windows.lookbacks),
-            horizon=windows.validation_horizon,
-            clip=windows.clip,
-            count=run.validation_windows,
-            size=64,
-        )
-        for name, pool in kinds.items()
-    }
-    return {name: batches for name, batches in drawn.items() if batches}
-
-
-def _same_shape(found: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
-    differing = sorted(k for k in asked if found.get(k) != asked[k])
-    if differing:
-        told = ", ".join(f"{k}={found.get(k)} (asked: {asked[k]})" for k in differing)
-        raise TrainingError(f"{folder}: its config.json has {told}; --from needs the same model")
-
-
-def _size(model: nn.Module) -> str:
-    return f"{sum(p.numel() for p in model.parameters()):,}"
-
-
-def _identity(
-    settings: Mapping[str, Any],
-    series: Sequence[TrainingSeries],
-    start_from: Path | None,
-    tokenizer: str = "",
-) -> dict[str, Any]:
-    """What must be the same for a run to be gone on with."""
+def _hash_of(series: Sequence[TrainingSeries]) -> str:
     bars = hashlib.blake2b(digest_size=8)
     for one in series:
         bars.update(f"{one.symbol}:{one.simulated}".encode())
         bars.update(one.timestamps_N.astype("datetime64[us]").tobytes())
         bars.update(np.ascontiguousarray(one.values_NF).tobytes())
-    return {
-        "settings": settings,
-        "bars": bars.hexdigest(),
-        "start weights": str(start_from or ""),
-        "tokenizer": tokenizer,
-    }
-
-
-def _publish(
-    model: KronosTokenizer | Kronos,
-    settings: TokenizerTraining | PredictorTraining,
-    split: Split,
-    figures: Mapping[str, float],
-    out: Path,
-) -> None:
-    """Writes config.json, model.safetensors and the record of the run, each in one move."""
-    record = {
-        "trained_through": settings.data.train_through.isoformat(),
-        "settings": settings.model_dump(mode="json"),
-        "data": _counts(split),
-        "figures": dict(figures),
-    }
-    with tempfile.TemporaryDirectory(dir=out) as unfinished:
-        folder = Path(unfinished)
-        model.save_pretrained(folder, half=settings.run.storage == "float16")
-        (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-        for file in sorted(folder.iterdir()):
-            os.replace(file, out / file.name)
+    return bars.hexdigest()

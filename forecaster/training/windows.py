@@ -1,31 +1,31 @@
-"""Which windows are trained on and which are measured on. Knows arrays of bars; no files, no torch.
+"""Bars of many symbols and the windows in them. Knows arrays; no files, no torch, no splits.
 
-Everything that a split decides is decided here, before any model sees a bar: training pools hold
-no row after the cut-off and no held-out symbol, so nothing drawn from them can leak.
+Windows are index ranges until a batch is built, and a batch copies its own rows alone: series may
+be memory-mapped and larger than memory.
 
 Legend: B windows, T bars of a window (lookback, then horizon), F features, N bars of a series,
-M bars of a pool, R runs of a pool.
+R runs of a pool.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
 
 from forecaster.interface import CLOSE
-from forecaster.normalize import normalise
-from forecaster.training.config import DataSettings, TrainingError, WindowSettings
+from forecaster.normalize import AMOUNT, normalise, power_of_ten
+from forecaster.training.config import DataSettings
 from market.windows import time_features
 
 Times = npt.NDArray[np.datetime64]
+Ints = npt.NDArray[np.int64]
 
-_ONE_DAY = timedelta(days=1)
+N_FEATURES = 6
+N_STAMPS = 5
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,29 @@ class TrainingSeries:
     timestamps_N: Times
     values_NF: npt.NDArray[np.float64]
     simulated: bool = False
+    stamps_N5: npt.NDArray[np.int8] | None = None
+    """Time features of the labels, where somebody computed them already."""
 
     def __len__(self) -> int:
         return len(self.timestamps_N)
 
     def rows(self, chosen: slice) -> TrainingSeries:
+        """Some of the bars, sharing memory."""
         return TrainingSeries(
-            self.symbol, self.timestamps_N[chosen], self.values_NF[chosen], self.simulated
+            self.symbol,
+            self.timestamps_N[chosen],
+            self.values_NF[chosen],
+            self.simulated,
+            None if self.stamps_N5 is None else self.stamps_N5[chosen],
+        )
+
+    def stamped(self) -> TrainingSeries:
+        """The same with time features."""
+        if self.stamps_N5 is not None:
+            return self
+        stamps = time_features(self.timestamps_N).astype(np.int8)
+        return TrainingSeries(
+            self.symbol, self.timestamps_N, self.values_NF, self.simulated, stamps
         )
 
 
@@ -85,185 +101,98 @@ def unbroken_runs(series: TrainingSeries, settings: DataSettings) -> list[Traini
     return [series.rows(slice(a, b)) for a, b in itertools.pairwise(edges)]
 
 
-def is_held_out(symbol: str, share: float) -> bool:
-    """Whether a symbol is never trained on: a hash of its name, so the answer never moves."""
-    digest = hashlib.blake2b(symbol.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pool:
-    """Runs of bars laid end to end, so that a batch is one gather."""
+    """Runs of bars, and the windows that fit into them, numbered through without being listed."""
 
     runs: Sequence[TrainingSeries]
     first_target: np.datetime64 | None = None
     """Where given, horizons start at this label or later; lookbacks may reach before it."""
-    values_MF: npt.NDArray[np.float64] = field(init=False)
-    timestamps_M: Times = field(init=False)
-    stamp_M: npt.NDArray[np.int64] = field(init=False)
-    offset_R: npt.NDArray[np.int64] = field(init=False)
+    _first_row: dict[int, Ints] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        lengths = np.array([len(run) for run in self.runs], dtype=np.int64)
-        empty = not len(lengths)
-        values = np.empty((0, 6)) if empty else np.concatenate([r.values_NF for r in self.runs])
-        times = (
-            np.empty(0, "datetime64[us]")
-            if empty
-            else np.concatenate([r.timestamps_N for r in self.runs])
-        )
-        object.__setattr__(self, "values_MF", values)
-        object.__setattr__(self, "timestamps_M", times)
-        object.__setattr__(self, "stamp_M", time_features(times).astype(np.int64))
-        object.__setattr__(self, "offset_R", np.concatenate([[0], np.cumsum(lengths)]))
+        object.__setattr__(self, "runs", [run.stamped() for run in self.runs])
 
-    def window_starts(self, lookback: int, horizon: int) -> npt.NDArray[np.int64]:
-        """Rows at which a window may begin: inside one run, its horizon late enough."""
-        starts = []
-        for run, offset in zip(self.runs, self.offset_R[:-1], strict=True):
-            first = 0
+    @property
+    def n_bars(self) -> int:
+        return sum(map(len, self.runs))
+
+    def symbols(self) -> set[str]:
+        return {run.symbol for run in self.runs}
+
+    def windows_per_run(self, lookback: int, horizon: int) -> Ints:
+        """How many windows begin in each run, shape (R,)."""
+        lengths_R = np.array([len(run) for run in self.runs], dtype=np.int64)
+        usable_R = lengths_R - self._first(lookback) - lookback - horizon + 1
+        usable_R[usable_R < 0] = 0
+        return usable_R
+
+    def n_windows(self, lookback: int, horizon: int) -> int:
+        return int(self.windows_per_run(lookback, horizon).sum())
+
+    def _first(self, lookback: int) -> Ints:
+        """First row of each run that a window may begin at."""
+        if lookback not in self._first_row:
+            first_R = np.zeros(len(self.runs), np.int64)
             if self.first_target is not None:
-                target = int(np.searchsorted(run.timestamps_N, self.first_target))
-                first = max(0, target - lookback)
-            starts.append(offset + np.arange(first, len(run) - lookback - horizon + 1))
-        return np.concatenate(starts) if starts else np.empty(0, np.int64)
+                for r, run in enumerate(self.runs):
+                    target = int(np.searchsorted(run.timestamps_N, self.first_target))
+                    first_R[r] = max(0, target - lookback)
+            self._first_row[lookback] = first_R
+        return self._first_row[lookback]
 
-    def gather(
-        self, starts_B: npt.NDArray[np.int64], lookback: int, horizon: int, clip: float
+    def gather(self, number_B: Ints, lookback: int, horizon: int, clip: float) -> TrainingBatch:
+        """The windows of these numbers, 0 … n_windows - 1, in run and then in time order."""
+        ends_R = np.cumsum(self.windows_per_run(lookback, horizon))
+        run_B = np.searchsorted(ends_R, number_B, side="right")
+        before_B = np.where(run_B > 0, ends_R[run_B - 1], 0)
+        return self.take(run_B, number_B - before_B, lookback, horizon, clip)
+
+    def take(
+        self, run_B: Ints, number_B: Ints, lookback: int, horizon: int, clip: float
     ) -> TrainingBatch:
-        """The windows that begin at these rows."""
-        rows_BT = starts_B[:, None] + np.arange(lookback + horizon)
-        run_B = np.searchsorted(self.offset_R, starts_B, side="right") - 1
+        """Of each run given, its window of that number, counted within the run."""
+        length = lookback + horizon
+        start_B = self._first(lookback)[run_B] + number_B
+        values_BTF = np.empty((len(run_B), length, N_FEATURES))
+        stamp_BT = np.empty((len(run_B), length, N_STAMPS), np.int64)
+        runs = [self.runs[r] for r in run_B.tolist()]
+        for b, (run, start) in enumerate(zip(runs, start_B.tolist(), strict=True)):
+            values_BTF[b] = run.values_NF[start : start + length]
+            assert run.stamps_N5 is not None  # every run of a pool is stamped
+            stamp_BT[b] = run.stamps_N5[start : start + length]
+        times = [
+            (run.timestamps_N[start], run.timestamps_N[start + length - 1])
+            for run, start in zip(runs, start_B.tolist(), strict=True)
+        ]
+        lift_BF = power_of_ten(values_BTF[:, :lookback])  # as forecasting does with small prices
+        if (lift_BF != 1.0).any():
+            values_BTF *= lift_BF[:, None]
         return TrainingBatch(
-            x_BTF=normalise(self.values_MF[rows_BT], clip=clip, lookback=lookback).x_BLF,
-            stamp_BT=self.stamp_M[rows_BT],
+            x_BTF=normalise(values_BTF, clip=clip, lookback=lookback).x_BLF,
+            stamp_BT=stamp_BT,
             lookback=lookback,
-            symbols=tuple(self.runs[i].symbol for i in run_B),
-            first_B=self.timestamps_M[rows_BT[:, 0]],
-            last_B=self.timestamps_M[rows_BT[:, -1]],
+            symbols=tuple(run.symbol for run in runs),
+            first_B=np.array([first for first, _ in times], "datetime64[us]"),
+            last_B=np.array([last for _, last in times], "datetime64[us]"),
         )
 
-
-@dataclass(frozen=True)
-class Split:
-    """Training bars, and two ways to be honest about them."""
-
-    train: Pool
-    simulated: Pool
-    later: Pool
-    """Later dates of the symbols trained on."""
-    held_out: Pool
-    """Later dates of symbols never trained on."""
-
-
-def split_series(
-    series: Iterable[TrainingSeries], data: DataSettings, windows: WindowSettings
-) -> Split:
-    """Splits by time and by symbol.
-
-    Training rows end at `train_through`. Validation horizons begin more than `purge_bars` sessions
-    after it; their lookbacks may reach into the training bars, as any forecast's would. Raises
-    TrainingError where the training part has no window, or the purge leaves no validation date.
-    """
-    kept = [s for s in series if s.symbol not in data.exclude_symbols and len(s)]
-    cut = np.datetime64(data.train_through + _ONE_DAY, "us")
-    end = np.datetime64(data.validation_through + _ONE_DAY, "us")
-    real = [s for s in kept if not s.simulated]
-
-    def runs(of: Iterable[TrainingSeries], before: np.datetime64) -> list[TrainingSeries]:
-        return [
-            run
-            for one in of
-            for run in unbroken_runs(
-                one.rows(slice(0, int(np.searchsorted(one.timestamps_N, before)))), data
-            )
-        ]
-
-    seen = [s for s in real if not is_held_out(s.symbol, data.held_out_share)]
-    unseen = [s for s in real if is_held_out(s.symbol, data.held_out_share)]
-    train = Pool(runs(seen, cut))
-    simulated = Pool(runs((s for s in kept if s.simulated), cut))
-    longest = max(windows.lookbacks)
-    if not len(train.window_starts(longest, windows.horizon)) and not len(
-        simulated.window_starts(longest, windows.horizon)
-    ):
-        raise TrainingError(
-            f"no unbroken run of {longest + windows.horizon} bars (lookback {longest} + horizon "
-            f"{windows.horizon}) at or before {data.train_through} in {len(seen)} symbols. Import "
-            "more history, or shorten windows.lookbacks or windows.horizon."
-        )
-    dates = [s.timestamps_N[(s.timestamps_N >= cut) & (s.timestamps_N < end)] for s in real]
-    after = np.unique(np.concatenate(dates)) if dates else np.empty(0, "datetime64[us]")
-    if real and len(after) <= data.purge_bars:
-        raise TrainingError(
-            f"{len(after)} sessions between train_through={data.train_through} and "
-            f"validation_through={data.validation_through}, of which purge_bars={data.purge_bars} "
-            "are left out: nothing to validate on. Move validation_through or import later bars."
-        )
-    first_target = after[data.purge_bars] if len(after) else end
-    return Split(
-        train=train,
-        simulated=simulated,
-        later=Pool(runs(seen, end), first_target),
-        held_out=Pool(runs(unseen, end), first_target),
-    )
-
-
-class WindowPlan:
-    """Batch number `step`, as a pure function of the seed and the step.
-
-    No state moves between steps, so a resumed run draws what the undisturbed one would have.
-    """
-
-    def __init__(
-        self, split: Split, *, seed: int, batch_size: int, simulated_share: float,
-        windows: WindowSettings,
-    ) -> None:  # fmt: skip
-        self._seed = seed
-        self._windows = windows
-        n_simulated = round(batch_size * simulated_share)
-        self._parts = [
-            (pool, count)
-            for pool, count in (
-                (split.train, batch_size - n_simulated),
-                (split.simulated, n_simulated),
-            )
-            if count
-        ]
-        self._starts = {
-            (k, lookback): pool.window_starts(lookback, windows.horizon)
-            for k, (pool, _) in enumerate(self._parts)
-            for lookback in set(windows.lookbacks)
-        }
-        for (k, lookback), starts in self._starts.items():
-            if not len(starts):
-                kind = "simulated" if self._parts[k][0] is split.simulated else "real"
-                raise TrainingError(
-                    f"the {kind} training bars hold no window of lookback {lookback} + horizon "
-                    f"{windows.horizon}; set data.simulated_share or windows.lookbacks accordingly"
-                )
-
-    def batch(self, step: int) -> TrainingBatch:
-        key = hashlib.blake2b(f"windows:{self._seed}:{step}".encode(), digest_size=16).digest()
-        rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
-        lookback = int(rng.choice(self._windows.lookbacks))
-        horizon, clip = self._windows.horizon, self._windows.clip
-        drawn = []
-        for k, (pool, count) in enumerate(self._parts):
-            starts = self._starts[k, lookback]
-            chosen = starts[rng.integers(0, len(starts), count)]
-            drawn.append(pool.gather(chosen, lookback, horizon, clip))
-        return join(drawn)
+    def liquidity(self) -> dict[str, float]:
+        """Median traded amount per symbol over its bars in this pool."""
+        amounts: dict[str, list[npt.NDArray[np.float64]]] = {}
+        for run in self.runs:
+            amounts.setdefault(run.symbol, []).append(run.values_NF[:, AMOUNT])
+        return {symbol: float(np.median(np.concatenate(a))) for symbol, a in amounts.items()}
 
 
 def validation_batches(
     pool: Pool, *, lookback: int, horizon: int, clip: float, count: int, size: int
 ) -> list[TrainingBatch]:
     """At most `count` windows spread evenly over the pool, always the same ones."""
-    starts = pool.window_starts(lookback, horizon)
-    if not len(starts):
+    total = pool.n_windows(lookback, horizon)
+    if not total:
         return []
-    chosen = starts[np.unique(np.linspace(0, len(starts) - 1, count).round().astype(np.int64))]
+    chosen = np.unique(np.linspace(0, total - 1, count).round().astype(np.int64))
     return [
         pool.gather(chosen[i : i + size], lookback, horizon, clip)
         for i in range(0, len(chosen), size)
@@ -272,6 +201,8 @@ def validation_batches(
 
 def join(batches: Sequence[TrainingBatch]) -> TrainingBatch:
     """One batch of several with the same lookback."""
+    if len(batches) == 1:
+        return batches[0]
     return TrainingBatch(
         x_BTF=np.concatenate([b.x_BTF for b in batches]),
         stamp_BT=np.concatenate([b.stamp_BT for b in batches]),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -14,8 +12,7 @@ from backtest import BacktestResult, BacktestSettings, run_backtest, write_tear_
 from backtest.report.tear_sheet import monthly_returns
 from backtest.report.words import MINUS
 from tests.backtest.made_up import random_market, random_scores
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+from tests.browser import drawn_in_a_browser, our_part
 
 
 @pytest.fixture(scope="module")
@@ -31,41 +28,9 @@ def clean() -> BacktestResult:
     return run_backtest(market.bars, table, BacktestSettings(k=1, min_fee=0, commission_bps=0))
 
 
-def our_part(page: Path) -> str:
-    """The page without plotly's own source."""
-    html = page.read_text(encoding="utf-8")
-    scripts = re.findall(r"<script>.*?</script>", html, flags=re.DOTALL)
-    return html.replace(max(scripts, key=len), "")
-
-
 @pytest.fixture(scope="module")
 def dom(page: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser to open the page with (looked for {', '.join(BROWSERS)})")
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-dev-shm-usage",
-        "--virtual-time-budget=10000",
-        "--window-size=1300,3600",
-        "--dump-dom",
-    ]
-    profile = tmp_path_factory.mktemp("profile")
-    run = subprocess.run(
-        [browser, *flags, f"--user-data-dir={profile}", page.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return run.stdout
+    return drawn_in_a_browser(page, tmp_path_factory.mktemp("profile"))
 
 
 def test_a_browser_draws_every_plot(result: BacktestResult, dom: str) -> None:

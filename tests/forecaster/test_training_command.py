@@ -1,96 +1,15 @@
-"""`candlecast train`: from a history on disk to a model folder, and what wrong input gets."""
+"""The configs that ship, and the weights that one of them made."""
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 import pytest
-import typer
-import yaml
-from typer.testing import CliRunner
 
-from cluster.commands import train
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
-from market.errors import CheckpointError, ConfigError, StoreError
-from market.importers import import_frame
-from market.spec import Label, StoreSpec
-from market.synthetic import SimulatorParams, simulate_market
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
-TINY = {
-    "seed": 1,
-    "data": {"train_through": "2015-06-30", "validation_through": "2016-12-31", "purge_bars": 4},
-    "windows": {"lookbacks": [16], "horizon": 4, "validation_horizon": 4},
-    "optimiser": {"steps": 2, "batch_size": 2, "max_lr": 1e-3, "clip_norm": 2.0},
-    "run": {"validation_windows": 4},
-}
-TOKENIZER = {
-    "d_model": 16, "n_heads": 2, "ff_dim": 16, "n_enc_layers": 2, "n_dec_layers": 2,
-    "s1_bits": 4, "s2_bits": 4,
-}  # fmt: skip
-PREDICTOR = {
-    "s1_bits": 4, "s2_bits": 4, "n_layers": 1, "d_model": 16, "n_heads": 2, "ff_dim": 16,
-}  # fmt: skip
-
-
-def run(*arguments: str | Path) -> str:
-    """Output of the command; its errors are raised."""
-    app = typer.Typer()
-    train.register(app)
-    app.callback()(lambda: None)
-    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-    return result.output
-
-
-def write(path: Path, **changes: object) -> Path:
-    path.write_text(yaml.safe_dump({**TINY, **changes}))
-    return path
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    bars = simulate_market(
-        SimulatorParams(seed=3, n_symbols=4, n_sessions=500, start=date(2014, 6, 2))
-    )
-    import_frame(bars, folder, StoreSpec("XNYS", "1d", "America/New_York", Label.SESSION))
-    return folder
-
-
-def test_a_history_becomes_a_tokenizer_and_a_predictor(store: Path, tmp_path: Path) -> None:
-    told = run(
-        "train", "tokenizer", "--config", write(tmp_path / "t.yaml", model=TOKENIZER),
-        "--store", store, "--out", tmp_path / "tokenizer",
-    )  # fmt: skip
-    assert "training: 4 symbols" in told
-    assert KronosTokenizer.from_pretrained(tmp_path / "tokenizer").s1_bits == 4
-    told = run(
-        "train", "predictor", "--config", write(tmp_path / "p.yaml", model=PREDICTOR),
-        "--tokenizer", tmp_path / "tokenizer", "--store", store, "--out", tmp_path / "predictor",
-    )  # fmt: skip
-    assert "step 2/2" in told
-    assert Kronos.from_pretrained(tmp_path / "predictor").s1_bits == 4
-
-
-def test_an_unknown_key_is_named(store: Path, tmp_path: Path) -> None:
-    config = write(tmp_path / "t.yaml", model=TOKENIZER, windos={})
-    with pytest.raises(ConfigError, match="windos"):
-        run("train", "tokenizer", "--config", config, "--store", store, "--out", tmp_path / "o")
-    assert not (tmp_path / "o").exists()
-
-
-def test_missing_store_and_tokenizer_are_named(tmp_path: Path) -> None:
-    config = write(tmp_path / "t.yaml", model=TOKENIZER)
-    with pytest.raises(StoreError, match="nowhere"):
-        run("train", "tokenizer", "--config", config, "--store", "nowhere", "--out", tmp_path / "o")
-    config = write(tmp_path / "p.yaml", model=PREDICTOR)
-    with pytest.raises(CheckpointError, match="nowhere"):
-        run(
-            "train", "predictor", "--config", config, "--tokenizer", "nowhere",
-            "--out", tmp_path / "o",
-        )  # fmt: skip
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "predictor"])
@@ -106,6 +25,22 @@ def test_the_shipped_configs_are_valid_and_match_the_shipped_weights(part: str) 
     folder = spec.tokenizer if part == "tokenizer" else spec.predictor
     kind = KronosTokenizer if part == "tokenizer" else Kronos
     assert kind.from_pretrained(folder).config == settings.model.model_dump()
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "predictor"])
+def test_the_example_of_fine_tuning_is_valid(part: str) -> None:
+    from cluster.settings import load_settings
+    from forecaster.training import PredictorTraining, TokenizerTraining
+
+    model = TokenizerTraining if part == "tokenizer" else PredictorTraining
+    settings = load_settings(CONFIGS / f"finetune_{part}.yaml", model)
+    assert settings.model is None
+    assert settings.run.publish == "best"
+    if part == "predictor":
+        text = (CONFIGS / "finetune_predictor.yaml").read_text()
+        for section in (settings.data, settings.windows, settings.optimiser, settings.run):
+            for key in type(section).model_fields:
+                assert f"{key}:" in text, "the example names every key"
 
 
 def test_the_model_in_the_box_is_small() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ import torch
 
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.training.config import OptimiserSettings
-from forecaster.training.loop import optimiser_for
+from forecaster.training.config import PredictorTraining, TokenizerTraining
+from forecaster.training.loop import Hooks, fit
 from forecaster.training.losses import predictor_loss, tokenizer_loss
+from forecaster.training.metrics import read_metrics
+from forecaster.training.objectives import Objective, PredictorObjective, TokenizerObjective
+from forecaster.training.peers import Peers
+from forecaster.training.windows import TrainingBatch
 
 Expected = dict[str, npt.NDArray[Any]]
 
@@ -63,39 +68,64 @@ def test_tokenizer_loss_and_gradients(case: Path, expected: Expected) -> None:
     )
 
 
+class RecordedBatches:
+    """The batches of the recorded recipe."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._x, self._stamp = expected["recipe_x"], expected["recipe_stamp"]
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> TrainingBatch:
+        x, stamp = self._x[step], self._stamp[step]
+        day = np.full(len(x), np.datetime64("2024-01-01", "us"))
+        symbols = tuple(f"S{b}" for b in range(len(x)))
+        return TrainingBatch(x, stamp.astype(np.int64), x.shape[1] - 1, symbols, day, day)
+
+
 @pytest.mark.parametrize("part", ["tokenizer", "predictor"])
-def test_twelve_steps_of_the_recipe(part: str, case: Path, expected: Expected) -> None:
+def test_twelve_steps_of_the_recipe(
+    part: str, case: Path, expected: Expected, tmp_path: Path
+) -> None:
+    shared = {
+        "seed": 0,
+        "data": {"train_through": date.min, "validation_through": date.max, "purge_bars": 1},
+        "windows": {"lookbacks": [1], "horizon": 1},
+        "run": {"log_every": 1},
+    }  # fmt: skip
+    recipe = {"steps": 12, "batch_size": 8, "max_lr": 1e-3}
     tokenizer = KronosTokenizer.from_pretrained(case / "tokenizer")
-    model: torch.nn.Module
+    objective: Objective
+    settings: TokenizerTraining | PredictorTraining
     if part == "tokenizer":
-        model = tokenizer
-        settings = OptimiserSettings(steps=12, batch_size=8, max_lr=1e-3, clip_norm=2.0)
-    else:
-        model = Kronos.from_pretrained(case / "predictor")
-        settings = OptimiserSettings(
-            steps=12, batch_size=8, max_lr=1e-3, betas=(0.9, 0.95), clip_norm=3.0
+        settings = TokenizerTraining.model_validate(
+            {**shared, "optimiser": {**recipe, "clip_norm": 2.0}}
         )
-    model.train()
-    optimiser, schedule = optimiser_for(model, settings)
-    losses, norms, rates = [], [], []
-    for x, stamp in zip(expected["recipe_x"], expected["recipe_stamp"], strict=True):
-        optimiser.zero_grad()
-        if isinstance(model, KronosTokenizer):
-            loss = tokenizer_loss(model, torch.from_numpy(x)).loss
-        else:
-            assert isinstance(model, Kronos)
-            with torch.no_grad():
-                s1, s2 = tokenizer.encode_pair(torch.from_numpy(x))
-            loss = predictor_loss(model, s1, s2, torch.from_numpy(stamp)).loss
-        loss.backward()  # type: ignore[no-untyped-call]
-        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)))
-        losses.append(loss.item())
-        rates.append(schedule.get_last_lr()[0])
-        optimiser.step()
-        schedule.step()
-    np.testing.assert_allclose(rates, expected[f"recipe_{part}_lr"], rtol=1e-6)
-    np.testing.assert_allclose(losses, expected[f"recipe_{part}_loss"], rtol=1e-4)
-    np.testing.assert_allclose(norms, expected[f"recipe_{part}_gradnorm"], rtol=1e-3)
+        objective = TokenizerObjective(tokenizer, settings, Peers())
+    else:
+        settings = PredictorTraining.model_validate(
+            {**shared, "optimiser": {**recipe, "clip_norm": 3.0, "betas": (0.9, 0.95)}}
+        )
+        predictor = Kronos.from_pretrained(case / "predictor")
+        objective = PredictorObjective(predictor, tokenizer, settings)
+    fit(
+        objective,
+        RecordedBatches(expected),
+        settings.optimiser,
+        settings.run,
+        tmp_path,
+        Hooks(
+            validate=lambda model: {},
+            score=lambda figures: None,
+            publish=lambda model, place, figures: None,
+        ),
+        identity={},
+        peers=Peers(),
+    )
+    lines = read_metrics(tmp_path)
+    for name, recorded, rtol in (("lr", "lr", 1e-6), ("loss", "loss", 1e-4),
+                                 ("grad_norm", "gradnorm", 1e-3)):  # fmt: skip
+        np.testing.assert_allclose(
+            [line[name] for line in lines], expected[f"recipe_{part}_{recorded}"], rtol=rtol
+        )
 
 
 def test_dependency_layer_as_decoded_is_what_generation_computes(

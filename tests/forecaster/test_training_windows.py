@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from forecaster.training.config import (
@@ -16,14 +20,10 @@ from forecaster.training.config import (
     TrainingError,
     WindowSettings,
 )
-from forecaster.training.windows import (
-    TrainingSeries,
-    WindowPlan,
-    is_held_out,
-    split_series,
-    unbroken_runs,
-    validation_batches,
-)
+from forecaster.training.plan import WindowPlan
+from forecaster.training.series_file import open_series, store_series
+from forecaster.training.splits import TargetSpan, is_held_out, require_disjoint, split_series
+from forecaster.training.windows import TrainingSeries, unbroken_runs, validation_batches
 
 DATA = DataSettings(
     train_through=date(2015, 12, 31),
@@ -173,3 +173,105 @@ def test_training_may_not_use_the_seeds_of_demos_and_tests() -> None:
     assert SimulatedMarkets(seeds=(1000, 1999))
     with pytest.raises(ValidationError, match=r"seeds \[7\]"):
         SimulatedMarkets(seeds=(1000, 7))
+
+
+@given(
+    world=st.sampled_from([1, 2, 3, 4, 6]),
+    step=st.integers(0, 10**6),
+    weights=st.sampled_from(["length", "equal", "liquidity"]),
+)
+def test_ranks_take_slices_of_one_batch(world: int, step: int, weights: str) -> None:
+    windows = WINDOWS.model_copy(update={"symbol_weights": weights})
+    made_up = [dataclasses.replace(walk(f"M{i}"), simulated=True) for i in range(3)]
+    split = split_series([*SERIES, *made_up], DATA, windows)
+    plan = WindowPlan(
+        split, seed=3, batch_size=12, simulated_share=0.25, windows=windows, world=world
+    )
+    whole = plan.batch(step)
+    parts = [plan.batch(step, rank, world) for rank in range(world)]
+    np.testing.assert_array_equal(np.concatenate([p.x_BTF for p in parts]), whole.x_BTF)
+    assert sum((p.symbols for p in parts), ()) == whole.symbols
+    assert sum(symbol.startswith("M") for symbol in whole.symbols) == 3
+
+
+@pytest.mark.parametrize("weights", ["length", "equal", "liquidity"])
+def test_symbols_are_drawn_by_their_weights(weights: str) -> None:
+    short, long = walk("SHORT", start="2015-07-01", days=400), walk("LONG", start="2014-01-01")
+    values = long.values_NF.copy()
+    values[:, 5] = 9 * np.median(short.values_NF[:, 5])
+    series = [short, TrainingSeries("LONG", long.timestamps_N, values)]
+    windows = WindowSettings(lookbacks=(16,), horizon=8, symbol_weights=weights)
+    data = DATA.model_copy(update={"held_out_share": 0.0})
+    split = split_series(series, data, windows)
+    plan = WindowPlan(split, seed=1, batch_size=50, simulated_share=0.0, windows=windows)
+    drawn = [symbol for step in range(60) for symbol in plan.batch(step).symbols]
+    share = drawn.count("LONG") / len(drawn)
+    bars = {run.symbol: len(run) for run in split.train.runs}
+    n = {symbol: bars[symbol] - 23 for symbol in bars}
+    amounts = split.train.liquidity()
+    liquid = np.sqrt(amounts["LONG"]) / sum(np.sqrt(a) for a in amounts.values())
+    expected = {"length": n["LONG"] / sum(n.values()), "equal": 0.5, "liquidity": liquid}[weights]
+    assert share == pytest.approx(expected, abs=0.03)
+
+
+def test_test_targets_begin_after_purge_and_embargo() -> None:
+    data = DATA.model_copy(
+        update={
+            "validation_through": date(2016, 6, 30),
+            "test_through": date(2016, 11, 30),
+            "embargo_bars": 5,
+            "held_out_share": 0.0,
+        }
+    )
+    split = split_series(SERIES, data, WINDOWS)
+    day = np.timedelta64(1, "D")
+    assert split.later.first_target == CUT + 13 * day
+    assert split.test.first_target == np.datetime64("2016-07-01") + 13 * day
+    assert max(run.timestamps_N[-1] for run in split.test.runs) == np.datetime64("2016-11-30")
+    ends = [span.end for span in split.spans]
+    assert [span.first for span in split.spans[1:]] > ends[:-1]
+
+
+def test_overlapping_targets_are_an_error() -> None:
+    spans = [
+        TargetSpan("training", np.datetime64("2010-01-01"), np.datetime64("2016-01-01")),
+        TargetSpan("validation", np.datetime64("2015-12-31"), np.datetime64("2016-06-01")),
+    ]
+    with pytest.raises(TrainingError, match="training up to 2015-12-31 and validation from 2015"):
+        require_disjoint(spans)
+    require_disjoint([spans[0], spans[1]._replace(first=np.datetime64("2016-01-01"))])
+    with pytest.raises(ValidationError, match="the two overlap"):
+        DataSettings(
+            train_through=date(2015, 12, 31), validation_from=date(2015, 12, 1),
+            validation_through=date(2016, 6, 30), purge_bars=8,
+        )  # fmt: skip
+
+
+def test_series_survive_the_way_through_files(tmp_path: Path) -> None:
+    store_series(tmp_path, SERIES, "made up")
+    for stored, one in zip(open_series(tmp_path), SERIES, strict=True):
+        assert stored.symbol == one.symbol
+        np.testing.assert_array_equal(stored.values_NF, one.values_NF)
+        np.testing.assert_array_equal(stored.timestamps_N, one.timestamps_N)
+        assert not stored.values_NF.flags.owndata
+        assert stored.values_NF.flags.c_contiguous
+    a, b = plan_of(SERIES), plan_of(open_series(tmp_path))
+    for step in range(5):
+        np.testing.assert_array_equal(a.batch(step).x_BTF, b.batch(step).x_BTF)
+        np.testing.assert_array_equal(a.batch(step).stamp_BT, b.batch(step).stamp_BT)
+    (tmp_path / "values.npy").write_bytes(b"cut short")
+    with pytest.raises(TrainingError, match=r"values\.npy: damaged.*the next run builds it again"):
+        open_series(tmp_path)
+
+
+def test_coins_priced_in_millionths_are_trained_on_as_they_are_forecast() -> None:
+    coin = walk("COIN")
+    scale = np.array([1e-7] * 4 + [1.0, 1.0])
+    small = TrainingSeries("COIN", coin.timestamps_N, coin.values_NF * scale)
+    data = DATA.model_copy(update={"held_out_share": 0.0})
+    batches = []
+    for series in (coin, small):
+        split = split_series([series], data, WINDOWS)
+        plan = WindowPlan(split, seed=1, batch_size=8, simulated_share=0.0, windows=WINDOWS)
+        batches.append(plan.batch(0))
+    np.testing.assert_allclose(batches[1].x_BTF, batches[0].x_BTF, atol=1e-4)
