@@ -220,6 +220,12 @@ class TokenizerTraining(_Settings):
     windows: WindowSettings
     optimiser: OptimiserSettings
     run: RunSettings = RunSettings()
+    feature_weights: tuple[Positive, Positive, Positive, Positive, Positive, Positive] | None = None
+    """How much the reconstruction error of open, high, low, close, volume and amount counts,
+    scaled to mean 1. Without it all count alike, as in the published recipe."""
+    usage_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    """Rewards an even use of the s1 and of the s2 vocabulary: nats of their entropy times this
+    are taken off the loss. 0 is the published recipe, which leaves most of it unused."""
 
     @model_validator(mode="after")
     def _purged(self) -> Self:

@@ -1,17 +1,23 @@
 """What the two networks are trained to make small. Knows models and tensors; no data, no loop.
 
-Legend: B windows, T positions, F features, V vocabulary of a half token.
+Legend: B windows, T positions, F features, V vocabulary of a half token, K bits, N bars of a
+batch, H bits of a half token, C codes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - torch's customary name
 from torch import Tensor
 
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
+
+SHARPNESS = 3.0
+"""How fast a latent's probability of a bit moves from 0 to 1 around zero, in `vocabulary_use`."""
 
 
 class TokenizerLoss(NamedTuple):
@@ -33,11 +39,68 @@ class PredictorLoss(NamedTuple):
     ce_s2: Tensor
 
 
-def tokenizer_loss(model: KronosTokenizer, x_BTF: Tensor) -> TokenizerLoss:
-    """(MSE from s1 bits + MSE from all bits + quantizer loss) / 2, as Kronos was trained."""
-    (from_s1, from_all), quantizer, _, _ = model(x_BTF)
-    mse_s1, mse = F.mse_loss(from_s1, x_BTF), F.mse_loss(from_all, x_BTF)
-    return TokenizerLoss((mse_s1 + mse + quantizer) / 2, mse_s1, mse, quantizer)
+def tokenizer_loss(
+    model: KronosTokenizer,
+    x_BTF: Tensor,
+    *,
+    feature_weights: Sequence[float] | None = None,
+    usage_weight: float = 0.0,
+) -> TokenizerLoss:
+    """(MSE from s1 bits + MSE from all bits + quantizer loss) / 2, as Kronos was trained.
+
+    feature_weights: how much the squared error of each feature counts, one each; scaled to mean 1.
+    usage_weight: subtracts this times `vocabulary_use`.
+    """
+    z_BTK, quantized_BTK = model.tokenizer.quantize(model.latent(x_BTF))
+    quantizer = model.tokenizer.bsq.loss(z_BTK, quantized_BTK)
+    s1_BTK = quantized_BTK[..., : model.s1_bits]
+    mse_s1, mse = (
+        _mse(model.reconstruct(code_BTD), x_BTF, feature_weights)
+        for code_BTD in (
+            model.post_quant_embed_pre(s1_BTK), model.post_quant_embed(quantized_BTK),
+        )
+    )  # fmt: skip
+    loss = (mse_s1 + mse + quantizer) / 2
+    if usage_weight:
+        loss = loss - usage_weight * vocabulary_use(z_BTK, model.s1_bits)
+    return TokenizerLoss(loss, mse_s1, mse, quantizer)
+
+
+def _mse(found_BTF: Tensor, x_BTF: Tensor, feature_weights: Sequence[float] | None) -> Tensor:
+    if feature_weights is None:
+        return F.mse_loss(found_BTF, x_BTF)
+    weight_F = x_BTF.new_tensor(feature_weights)
+    return ((found_BTF - x_BTF).square() * (weight_F / weight_F.mean())).mean()
+
+
+def vocabulary_use(z_BTK: Tensor, s1_bits: int) -> Tensor:
+    """How evenly a batch spreads over the s1 and over the s2 vocabulary: mean entropy in nats.
+
+    The quantizer's own diversity term adds up the entropies of single bits, so bits that repeat
+    each other pass for diverse while most codes stay unused. Here the bits of a half count
+    together. A latent belongs to a code by the product of its bits' probabilities,
+    sigmoid(±2 · SHARPNESS · z √K), which is near 0 or 1 at a corner; the average over the batch
+    needs one matrix product, because it is an outer product of two halves of the bits.
+
+    z_BTK: latents on the unit sphere, s1 bits first. Bits near zero receive the gradient.
+    """
+    p_NK = torch.sigmoid(2 * SHARPNESS * z_BTK * z_BTK.shape[-1] ** 0.5).flatten(0, -2)
+    entropies = []
+    for p_NH in (p_NK[:, :s1_bits], p_NK[:, s1_bits:]):
+        half = p_NH.shape[1] // 2
+        first_NC, second_NC = _code_chances(p_NH[:, :half]), _code_chances(p_NH[:, half:])
+        joint = first_NC.T @ second_NC / len(p_NH)
+        entropies.append(-(joint * torch.log(joint + 1e-8)).sum())
+    return torch.stack(entropies).mean()
+
+
+def _code_chances(p_NK: Tensor) -> Tensor:
+    """Probabilities of the 2^K codes of K independent bits, (N, 2^K)."""
+    chance_NC = p_NK.new_ones(len(p_NK), 1)
+    for k in range(p_NK.shape[1]):
+        p_N1 = p_NK[:, k : k + 1]
+        chance_NC = torch.cat((chance_NC * (1 - p_N1), chance_NC * p_N1), dim=-1)
+    return chance_NC
 
 
 def predictor_loss(

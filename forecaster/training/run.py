@@ -63,7 +63,12 @@ def train_tokenizer(
     report(f"tokenizer of {_size(model)} parameters")
 
     def losses(batch: TrainingBatch) -> Mapping[str, Tensor]:
-        return tokenizer_loss(model, torch.from_numpy(batch.x_BTF))._asdict()
+        return tokenizer_loss(
+            model,
+            torch.from_numpy(batch.x_BTF),
+            feature_weights=settings.feature_weights,
+            usage_weight=settings.usage_weight,
+        )._asdict()
 
     checked = _validation(split, settings.windows, settings.run)
 
