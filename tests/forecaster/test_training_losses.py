@@ -17,7 +17,7 @@ from forecaster.training.losses import SHARPNESS, tokenizer_loss, vocabulary_use
 def corners(bits: int) -> torch.Tensor:
     """Every code once, (2^bits, bits), on the unit sphere."""
     signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=bits)))
-    return signs / bits**0.5
+    return signs / math.sqrt(bits)
 
 
 def test_vocabulary_use_is_the_entropy_of_the_summed_out_probabilities() -> None:
