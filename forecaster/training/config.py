@@ -223,6 +223,12 @@ class TokenizerTraining(_Settings):
     feature_weights: tuple[Positive, Positive, Positive, Positive, Positive, Positive] | None = None
     """How much the reconstruction error of open, high, low, close, volume and amount counts,
     scaled to mean 1. Without it all count alike, as in the published recipe."""
+    decoder_only: bool = False
+    """Go on with --from so that every bar keeps its tokens: only what turns them into bars learns,
+    and predictors of these tokens stay valid."""
+    shape_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    """With decoder_only: weight of the error of open, high and low relative to the close, which
+    decides whether a decoded bar keeps low <= open, close <= high."""
     usage_weight: Annotated[float, Field(ge=0.0)] = 0.0
     """Rewards an even use of the s1 and of the s2 vocabulary: nats of their entropy times this
     are taken off the loss. 0 is the published recipe, which leaves most of it unused."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's customary name
 from torch import Tensor
 
+from forecaster.interface import CLOSE
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 
@@ -29,6 +30,16 @@ class TokenizerLoss(NamedTuple):
     mse: Tensor
     """Reconstruction from all bits."""
     quantizer: Tensor
+
+
+class DecoderLoss(NamedTuple):
+    """`loss` is minimised; the others are its parts."""
+
+    loss: Tensor
+    mse: Tensor
+    """Reconstruction from all bits."""
+    shape: Tensor
+    """Error of open, high and low relative to the close."""
 
 
 class PredictorLoss(NamedTuple):
@@ -64,6 +75,30 @@ def tokenizer_loss(
     if usage_weight:
         loss = loss - usage_weight * vocabulary_use(z_BTK, model.s1_bits)
     return TokenizerLoss(loss, mse_s1, mse, quantizer)
+
+
+def decoder_loss(
+    model: KronosTokenizer,
+    x_BTF: Tensor,
+    *,
+    feature_weights: Sequence[float] | None = None,
+    shape_weight: float = 0.0,
+) -> DecoderLoss:
+    """MSE from all bits, with tokens that are given: nothing before the bits gets a gradient.
+
+    feature_weights: as in `tokenizer_loss`.
+    shape_weight: adds this times the MSE of open, high and low relative to the close. The best
+    guess of a bar keeps low <= open, close <= high; errors that move the four prices apart break
+    it, errors that they share do not.
+    """
+    with torch.no_grad():
+        _, quantized_BTK = model.tokenizer.quantize(model.latent(x_BTF))
+    found_BTF = model.reconstruct(model.post_quant_embed(quantized_BTK))
+    mse = _mse(found_BTF, x_BTF, feature_weights)
+    error_BTF = found_BTF - x_BTF
+    relative_BT3 = error_BTF[..., :CLOSE] - error_BTF[..., CLOSE : CLOSE + 1]
+    shape = relative_BT3.square().mean()
+    return DecoderLoss(mse + shape_weight * shape, mse, shape)
 
 
 def _mse(found_BTF: Tensor, x_BTF: Tensor, feature_weights: Sequence[float] | None) -> Tensor:

@@ -30,7 +30,7 @@ from forecaster.training.config import (
     WindowSettings,
 )
 from forecaster.training.loop import Task, fit
-from forecaster.training.losses import predictor_loss, tokenizer_loss
+from forecaster.training.losses import decoder_loss, predictor_loss, tokenizer_loss
 from forecaster.training.windows import (
     Split,
     TrainingBatch,
@@ -62,12 +62,20 @@ def train_tokenizer(
         _same_shape(model.config, settings.model.model_dump(), start_from)
     report(f"tokenizer of {_size(model)} parameters")
 
+    if settings.decoder_only:
+        if start_from is None:
+            raise TrainingError("decoder_only: true needs --from: the tokenizer whose tokens stay")
+        for part in (model.embed, model.encoder, model.quant_embed):
+            part.requires_grad_(False)
+
     def losses(batch: TrainingBatch) -> Mapping[str, Tensor]:
+        x_BTF, weights = torch.from_numpy(batch.x_BTF), settings.feature_weights
+        if settings.decoder_only:
+            return decoder_loss(
+                model, x_BTF, feature_weights=weights, shape_weight=settings.shape_weight
+            )._asdict()
         return tokenizer_loss(
-            model,
-            torch.from_numpy(batch.x_BTF),
-            feature_weights=settings.feature_weights,
-            usage_weight=settings.usage_weight,
+            model, x_BTF, feature_weights=weights, usage_weight=settings.usage_weight
         )._asdict()
 
     checked = _validation(split, settings.windows, settings.run)
