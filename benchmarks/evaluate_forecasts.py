@@ -5,7 +5,8 @@
 Every model forecasts the same windows: `--dates` sessions spread over the range, `--symbols`
 symbols with complete bars around each. Scores are of the close relative to the last known close,
 in percent. CRPS is the fair ensemble estimator (Ferro 2014), lower is better; coverage is the
-share of closes inside the 10–90 % quantiles of the paths, 0.80 is right.
+share of closes inside the 10–90 % quantiles of the paths, 0.80 is right. `repaired` is the share of
+sampled bars that broke a bar rule. Intraday bars are forecast after the first bar of each session.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ STEPS = (1, 5, 10, 20)
 
 def windows(
     store: Path, start: date, end: date, n_dates: int, n_symbols: int, lookback: int, horizon: int,
-    held_out: float | None,
+    held_out: float | None, max_gap_days: int,
 ) -> tuple[list[WindowBatch], list[np.ndarray]]:  # fmt: skip
     """One batch per date, and what really happened, (B, H) closes."""
     history = MarketHistory.open(store)
@@ -39,7 +40,9 @@ def windows(
     if held_out is not None:
         names = [name for name in names if is_held_out(name, held_out)]
     everything = history.series(names)
-    rules = DataSettings(train_through=start, validation_through=date.max, purge_bars=0)
+    rules = DataSettings(
+        train_through=start, validation_through=date.max, purge_bars=0, max_gap_days=max_gap_days
+    )
     batches, actuals = [], []
     for k, session in enumerate(chosen):
         rng = np.random.default_rng([2016, k])
@@ -54,6 +57,8 @@ def windows(
             cut = TrainingSeries(series.symbol, series.timestamps_N[rows], series.values_NF[rows])
             if len(unbroken_runs(cut, rules)) == 1:
                 picked.append((cut, series.close_utc_N[at]))
+        if not picked:
+            continue
         if len(picked) > n_symbols:
             picked = [picked[i] for i in sorted(rng.choice(len(picked), n_symbols, replace=False))]
         values = np.stack([cut.values_NF for cut, _ in picked])
@@ -83,28 +88,33 @@ def main() -> None:
     parse.add_argument("--paths", type=int, default=64)
     parse.add_argument("--top-p", type=float, nargs="+", default=[0.9, 1.0])
     parse.add_argument("--held-out", type=float, help="only symbols that this share holds out")
+    parse.add_argument(
+        "--max-gap-days", type=int, default=10, help="longer holes end a window (China: 15)"
+    )
     parse.add_argument("--models", nargs="+", default=["random-walk", "bootstrap", "nano"])
     parse.add_argument("--threads", type=int, default=1)
     args = parse.parse_args()
 
     batches, actuals = windows(
         args.store, args.start, args.end, args.dates, args.symbols, args.lookback, args.horizon,
-        args.held_out,
+        args.held_out, args.max_gap_days,
     )  # fmt: skip
     dates = ", ".join(str(batch.as_of_B[0])[:10] for batch in batches)
     print(f"{sum(map(len, batches))} windows at {dates}; {args.paths} paths")
     steps = [step for step in STEPS if step <= args.horizon]
     head = " | ".join(f"CRPS {step}" for step in steps)
-    print(f"\n| model | top_p | {head} | mean CRPS | 80 % coverage | coverage 1 … {steps[-1]} |")
-    print("|---|---:|" + "---:|" * (len(steps) + 3))
+    print(f"\n| model | top_p | {head} | mean CRPS | 80 % coverage | coverage 1 … {steps[-1]} "
+          "| repaired |")  # fmt: skip
+    print("|---|---:|" + "---:|" * (len(steps) + 4))
     for model in args.models:
         forecaster = load_forecaster(model, threads=args.threads).forecaster
         for top_p in args.top_p if model not in ("random-walk", "bootstrap") else [1.0]:
-            crps, inside = [], []
+            crps, inside, repaired = [], [], 0
             for batch, actual_BH in zip(batches, actuals, strict=True):
                 paths = forecaster.sample_paths(
                     batch, n_paths=args.paths, sampling=SamplingParams(top_p=top_p), seed=1
                 )
+                repaired += int(paths.repaired_B.sum())
                 scale_B1 = 100 / paths.last_close_B[:, None]
                 closes_BHS = np.moveaxis(paths.values_BSHF[..., CLOSE], 1, 2) * scale_B1[..., None]
                 observed_BH = actual_BH * scale_B1
@@ -117,11 +127,12 @@ def main() -> None:
                 inside.append((low <= observed_BH) & (observed_BH <= high))
             crps_H = np.concatenate(crps).mean(axis=0)
             inside_H = np.concatenate(inside).mean(axis=0)
-            at = " | ".join(f"{crps_H[step - 1]:.3f}" for step in steps)
+            at = " | ".join(f"{crps_H[step - 1]:.4g}" for step in steps)
             ends = " … ".join(f"{inside_H[step - 1]:.2f}" for step in steps)
+            share = repaired / (len(inside_H) * args.paths * sum(map(len, batches)))
             print(
-                f"| {model} | {top_p} | {at} | {crps_H.mean():.3f} | {inside_H.mean():.2f} "
-                f"| {ends} |",
+                f"| {model} | {top_p} | {at} | {crps_H.mean():.4g} | {inside_H.mean():.2f} "
+                f"| {ends} | {share:.3f} |",
                 flush=True,
             )
 

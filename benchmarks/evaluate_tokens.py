@@ -1,11 +1,13 @@
 """How good are the tokens, and how well are the next ones known? The tables of a model's card.
 
     python benchmarks/evaluate_tokens.py --store LAKE [--store LAKE …] [--model FOLDER]
+        [--other LAKE --since DATE]
 
 Measures on the validation year of configs/train/nano_tokenizer.yaml: symbols trained on at later
 dates, and symbols never trained on. Beside the tokenizer stands a scalar quantizer that spends the
 same bits evenly on the six features: floor(2^(bits/6)) Lloyd–Max levels each, fitted on training
-windows.
+windows. Other markets and bar lengths are measured beside them on all their windows whose horizon
+begins at or after a date; nothing is fitted there.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from forecaster.training.config import TokenizerTraining
 from forecaster.training.measures import measure_predictor, measure_tokenizer
 from forecaster.training.sources import history_series
 from forecaster.training.splits import split_series
-from forecaster.training.windows import TrainingBatch, validation_batches
+from forecaster.training.windows import Pool, TrainingBatch, unbroken_runs, validation_batches
 from market.fields import FEATURES
 from market.history import MarketHistory
 
 Array = npt.NDArray[np.float64]
+OTHER_GAP_DAYS = 15
+"""Holidays of other markets last longer than the training data's: the Spring Festival of 2020."""
 CONFIG = Path(__file__).parent.parent / "configs" / "train" / "nano_tokenizer.yaml"
 
 
@@ -51,6 +55,8 @@ def rounded(values: Array, centres: Array) -> Array:
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--store", type=Path, required=True, action="append")
+    parse.add_argument("--other", type=Path, action="append", default=[])
+    parse.add_argument("--since", type=np.datetime64, default=np.datetime64("2016-01-01"))
     parse.add_argument("--model", default="nano")
     parse.add_argument("--lookback", type=int, default=256)
     parse.add_argument("--horizon", type=int, default=20)
@@ -66,9 +72,9 @@ def main() -> None:
         history_series([MarketHistory.open(each) for each in args.store]), data, settings.windows
     )
 
-    def batches(pool: object) -> list[TrainingBatch]:
+    def batches(pool: Pool) -> list[TrainingBatch]:
         return validation_batches(
-            pool,  # type: ignore[arg-type]
+            pool,
             lookback=args.lookback,
             horizon=args.horizon,
             clip=settings.windows.clip,
@@ -83,7 +89,13 @@ def main() -> None:
     levels = int(2 ** (tokenizer.codebook_dim / len(FEATURES)))
     training = flat(batches(split.train))
     centres = [lloyd_max(training[:, f], levels) for f in range(len(FEATURES))]
-    for name, pool in (("later", split.later), ("held out", split.held_out)):
+    pools = {"later": split.later, "held out": split.held_out}
+    rules = data.model_copy(update={"max_gap_days": OTHER_GAP_DAYS})
+    for store in args.other:
+        series = history_series([MarketHistory.open(store)])
+        runs = [run for one in series for run in unbroken_runs(one, rules)]
+        pools[store.name] = Pool(runs, args.since.astype("datetime64[us]"))
+    for name, pool in pools.items():
         chosen = batches(pool)
         x = flat(chosen)
         close = x[:, CLOSE]
