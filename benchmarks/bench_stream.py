@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--bars", type=int, default=2500)
     parser.add_argument("--lookback", type=int, default=400)
     parser.add_argument("--stride", type=int, default=5)
-    parser.add_argument("--replicas", type=int, default=1, help="window actors beside the reader")
+    parser.add_argument("--replicas", type=int, default=2, help="window actors beside the reader")
     parser.add_argument("--shard-size", type=int, default=128, help="symbols per block")
     parser.add_argument("--readers", type=int, default=2, help="read tasks at a time")
     parser.add_argument("--bars-file", type=Path, help="Parquet of daily XNYS bars")
