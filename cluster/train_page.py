@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -155,53 +155,52 @@ def _losses(kind: str, lines: list[dict[str, float]]) -> go.Figure:
     return _by_step(figure)
 
 
+class _Curve(NamedTuple):
+    """One of two curves that share their steps."""
+
+    key: str
+    title: str
+    axis: str
+    colour: str
+    ticks: str
+    hover: str
+
+
 def _gradients(lines: list[dict[str, float]]) -> go.Figure:
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.09)
-    x = [line["step"] for line in lines]
-    for row, (name, title, colour) in enumerate(
-        (
-            ("grad_norm", "Gradient norm before clipping", figures.STRATEGY),
-            ("lr", "Learning rate", figures.EQUAL),
-        ),
-        start=1,
-    ):
-        figure.add_scatter(
-            x=x,
-            y=[line[name] for line in lines],
-            name=title,
-            mode="lines",
-            line={"color": colour, "width": 1.8},
-            hovertemplate="%{y:.4~g}",
-            row=row,
-            col=1,
-        )
-    figures.styled(figure, "Gradient norm", tickformat=".3~g")
-    figure.update_yaxes(title="Learning rate", tickformat=".2~e", row=2, col=1)
-    return _by_step(figure).update_yaxes(rangemode="tozero")
+    norm = _Curve(
+        "grad_norm", "Gradient norm before clipping", "Gradient norm", figures.STRATEGY,
+        ".3~g", ".4~g",
+    )  # fmt: skip
+    rate = _Curve("lr", "Learning rate", "Learning rate", figures.EQUAL, ".2~e", ".4~g")
+    return _two_curves(lines, norm, rate)
 
 
 def _speed(lines: list[dict[str, float]]) -> go.Figure:
+    bars = _Curve(
+        "bars_per_second", "Bars per second", "Bars per second", figures.STRATEGY, "~s", ",.0f"
+    )
+    wait = _Curve(
+        "wait_share", "Share of the time waiting for data", "Data wait", figures.LOSS,
+        ".1%", ".2%",
+    )  # fmt: skip
+    return _two_curves(lines, bars, wait)
+
+
+def _two_curves(lines: list[dict[str, float]], upper: _Curve, lower: _Curve) -> go.Figure:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.09)
-    x = [line["step"] for line in lines]
-    for row, (name, title, colour) in enumerate(
-        (
-            ("bars_per_second", "Bars per second", figures.STRATEGY),
-            ("wait_share", "Share of the time waiting for data", figures.LOSS),
-        ),
-        start=1,
-    ):
+    for row, curve in enumerate((upper, lower), start=1):
         figure.add_scatter(
-            x=x,
-            y=[line[name] for line in lines],
-            name=title,
+            x=[line["step"] for line in lines],
+            y=[line[curve.key] for line in lines],
+            name=curve.title,
             mode="lines",
-            line={"color": colour, "width": 1.8},
-            hovertemplate="%{y:,.0f}" if row == 1 else "%{y:.2%}",
+            line={"color": curve.colour, "width": 1.8},
+            hovertemplate=f"%{{y:{curve.hover}}}",
             row=row,
             col=1,
         )
-    figures.styled(figure, "Bars per second", tickformat="~s")
-    figure.update_yaxes(title="Data wait", tickformat=".1%", row=2, col=1)
+    figures.styled(figure, upper.axis, tickformat=upper.ticks)
+    figure.update_yaxes(title=lower.axis, tickformat=lower.ticks, row=2, col=1)
     return _by_step(figure).update_yaxes(rangemode="tozero")
 
 
