@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 Array = npt.NDArray[np.floating]
 
@@ -39,14 +40,7 @@ def crps(paths_SH: Array, actual_H: Array) -> npt.NDArray[np.float64]:
 
 def rank_correlation(score_N: Array, outcome_N: Array) -> float:
     """Spearman's correlation with average ranks; NaN where one side does not vary."""
-    x, y = (_average_ranks(np.asarray(side, np.float64)) for side in (score_N, outcome_N))
-    x, y = x - x.mean(), y - y.mean()
-    spread = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / spread if spread > 0 else float("nan")
-
-
-def _average_ranks(value_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    _, group, count = np.unique(value_N, return_inverse=True, return_counts=True)
-    ends = np.cumsum(count)
-    ranks: npt.NDArray[np.float64] = (ends - (count - 1) / 2)[group]
-    return ranks
+    if np.ptp(score_N) == 0 or np.ptp(outcome_N) == 0:
+        return float("nan")
+    both = pl.DataFrame({"score": score_N, "outcome": outcome_N})
+    return float(both.select(pl.corr("score", "outcome", method="spearman")).item())
