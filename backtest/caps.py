@@ -5,20 +5,12 @@ Knows weights and what was known at each decision; nothing of scores, fills or c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-import numpy.typing as npt
 
 from backtest.inputs import Targets
 from backtest.targets import needed, one_set, starts
+from backtest.weights.settings import Float, Int, Signals, StrategySettings
 from market.errors import BacktestInputError
-
-if TYPE_CHECKING:
-    from backtest.strategies import Signals, StrategySettings
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 
 def capped(

@@ -163,10 +163,11 @@ def _trading(prices: PriceTable, strategy: Book, last_row: int) -> list[str]:
             f"Wanted changes that did not trade, or not in full: {strategy.untraded.height} "
             f"({words}). What was held stayed held, what was wanted stayed in cash."
         )
-    if strategy.unfilled_decisions:
+    late = strategy.simulation.unfilled_decisions
+    if late:
+        found.append(f"Decided too late to fill within the bars: {late} rebalance.")
+    if strategy.simulation.totals["calls"]:
         found.append(
-            f"Decided too late to fill within the bars: {strategy.unfilled_decisions} rebalance."
+            f"Margin calls: {strategy.simulation.totals['calls']:.0f}; each sold everything."
         )
-    if strategy.totals["calls"]:
-        found.append(f"Margin calls: {strategy.totals['calls']:.0f}; each sold everything.")
     return found

@@ -19,7 +19,8 @@ from backtest.risk import volatility_and_beta, window_returns
 from backtest.score_sources import momentum_scores, rebalance_rows, user_scores
 from backtest.settings import BacktestSettings
 from backtest.signals import horizon_of, score_column, select_forecasts
-from backtest.strategies import Signals, StrategySettings, build_targets
+from backtest.strategies import build_targets
+from backtest.weights.settings import Signals, StrategySettings
 from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]

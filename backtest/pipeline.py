@@ -6,7 +6,6 @@ Legend: T bars, N symbols, D decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +14,14 @@ import polars as pl
 from backtest.caveats import caveats
 from backtest.decisions import Decisions, decide, strategy_of, targets_of
 from backtest.fans import fan_charts
+from backtest.fills.simulation import Simulation
 from backtest.ic import overlap, rank_ic
 from backtest.inputs import Targets
 from backtest.metrics import bars_per_year
 from backtest.prices import PriceTable
 from backtest.results import BacktestResult, Book, Fan
 from backtest.settings import BacktestSettings
-from backtest.simulate import Simulation, simulate
+from backtest.simulate import simulate
 from backtest.strategies import equal_weight
 from backtest.summary import summarise_book
 from market.errors import BacktestInputError
@@ -142,7 +142,6 @@ def _book(
     benchmark_T: Float | None,
     tried: tuple[int, float | None],
 ) -> Book:
-    frames = {field.name: getattr(simulation, field.name) for field in fields(simulation)}
     metrics = summarise_book(
         simulation.daily,
         simulation.orders,
@@ -153,7 +152,7 @@ def _book(
         trials=tried[0],
         trials_variance=tried[1],
     )
-    return Book(name=name, metrics=metrics, **frames)
+    return Book(name=name, simulation=simulation, metrics=metrics)
 
 
 def _with_outcomes(made: Decisions, targets: Targets, last_row: int) -> pl.DataFrame:

@@ -8,7 +8,6 @@ Legend: T bars, N symbols of the price table, C configurations, K statistics.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from backtest.costs import Costs
+from backtest.fills.simulation import Simulation
 from backtest.inputs import MISS, ORDER, Inputs, Recorded, Targets
 from backtest.prices import PriceTable, kernel_inputs
 from backtest.rules import WORDS, Kind, Reason, Rules, configs
@@ -26,19 +26,6 @@ from market.errors import BacktestInputError
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Compat = Literal["none", "vectorbt"]
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """Frames of one book, as `backtest.results.Book` describes them."""
-
-    daily: pl.DataFrame
-    orders: pl.DataFrame
-    rebalances: pl.DataFrame
-    untraded: pl.DataFrame
-    unfilled_decisions: int
-    totals: dict[str, float]
-    """Sums of `backtest.stats.Total`, by lower-case name."""
 
 
 def simulate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -20,7 +22,7 @@ def summarise_book(
     rebalances: pl.DataFrame,
     periods: float,
     *,
-    totals: dict[str, float],
+    totals: Mapping[str, float],
     benchmark_T: Float | None = None,
     trials: int = 1,
     trials_variance: float | None = None,

@@ -33,8 +33,8 @@ from backtest.rules import Rules, configs
 from backtest.settings import BacktestSettings
 from backtest.simulate import shared_inputs
 from backtest.stats import STATS
-from backtest.strategies import StrategySettings
 from backtest.targets import many_targets
+from backtest.weights.settings import StrategySettings
 from market.errors import BacktestInputError, ConfigError
 
 Float = npt.NDArray[np.float64]

@@ -31,8 +31,9 @@ from backtest.kernels import simulate_many_nb, simulate_nb
 from backtest.per_symbol import thresholds_per_symbol
 from backtest.rules import Rules, configs
 from backtest.stats import N_TOTALS
-from backtest.strategies import Signals, StrategySettings, build_targets
+from backtest.strategies import build_targets
 from backtest.targets import many_targets
+from backtest.weights.settings import Signals, StrategySettings
 
 COSTS = Costs(commission_bps=10, min_fee=0, slippage_bps=5)
 

@@ -191,7 +191,8 @@ def _random_lake(store: Path, symbols: int, bars: int) -> MarketHistory:
 
 
 def bench_nightly(args: argparse.Namespace) -> dict[str, Any]:
-    from cluster.nightly import NightlySettings, run_nightly
+    from cluster.night.settings import NightlySettings
+    from cluster.nightly import run_nightly
 
     with tempfile.TemporaryDirectory(prefix="candlecast-bench-") as folder:
         drop = Path(folder) / "drop"

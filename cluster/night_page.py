@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
+from cluster.night.report import NightReport
+from cluster.night.settings import NightlySettings
+from market.forecast_schema import RunRecord
 from market.forecasts import ForecastTable
-
-if TYPE_CHECKING:
-    from cluster.nightly import NightlySettings, NightReport
-    from market.forecast_schema import RunRecord
 
 _SHOWN = 10
 _BINS = 20

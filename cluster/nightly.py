@@ -10,131 +10,27 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from cluster.forecast_job import ForecastReport, run_forecast
-from cluster.settings import ForecastSettings, Place
+from cluster.forecast_job import run_forecast
+from cluster.night.report import NightReport, Status
+from cluster.night.settings import NightlySettings
+from cluster.night_page import night_page
 from market.errors import ConfigError, StoreError
 from market.forecasts import ForecastTable
-from market.history import AsOf, MarketHistory
+from market.history import MarketHistory
 from market.importers import ImportOptions, find_files, import_files
 from market.leases import LeaseHeldError, hold
 from market.manifest import current_version
-from market.quality import GateSettings, Quality, quality
-from market.spec import Label
+from market.quality import quality
 from market.storage import Folder
 
-Status = Literal["done", "already done", "running elsewhere", "stopped"]
 Report = Callable[[str, int, int], None]
 
 _LEASE = "nightly"
 _IMPORTED = "nightly/imported.json"
-_OWN_KEYS = frozenset({"store", "out", "as_of", "store_version"})
-
-
-class ImportSettings(BaseModel):
-    """How files of the drop folder are to be read; what is missing is inferred."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    venue: str | None = None
-    freq: str | None = None
-    tz: str | None = None
-    label: Label | None = None
-    columns: dict[str, str] = {}
-    """Field to column name, e.g. close: Px."""
-    price_basis: str | None = None
-    on_conflict: Literal["error", "keep", "replace"] = "error"
-    """What happens when a bar differs from the stored one."""
-
-
-class NightlySettings(BaseModel):
-    """A whole night in one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    drop: Path
-    """Folder where new files of bars arrive."""
-    store: Path
-    """Folder of the history lake; made when missing."""
-    out: Place
-    """Folder or URL of the forecast table; made when missing."""
-    reports: Path
-    """Folder for the HTML report and the JSON summary of each night."""
-    as_of: str | None = None
-    """Date to forecast from; the newest session without."""
-    bars: ImportSettings = ImportSettings()
-    """How the files are read."""
-    gate: GateSettings = GateSettings()
-    """When to stop before forecasting."""
-    forecast: dict[str, Any] = Field(default_factory=dict)
-    """Settings of `candlecast forecast`, except store, out and as_of."""
-
-    def forecast_settings(self, as_of: AsOf, version: str) -> ForecastSettings:
-        """Raises ConfigError for keys that a night sets itself or that nobody knows."""
-        clash = sorted(_OWN_KEYS & set(self.forecast))
-        if clash:
-            raise ConfigError(f"forecast: {clash[0]}: set by the night itself; leave it out")
-        from cluster.settings import load_settings
-
-        own = {
-            "store": self.store,
-            "out": self.out,
-            "as_of": str(as_of.session),
-            "store_version": version,
-        }
-        return load_settings(None, ForecastSettings, {**self.forecast, **own})
-
-
-@dataclass(frozen=True)
-class NightReport:
-    """What one call of nightly found or did."""
-
-    status: Status
-    started_at: datetime
-    seconds: float
-    stop: str | None = None
-    """Why nothing was forecast."""
-    quality: Quality | None = None
-    new_bars: int = 0
-    new_quarantine: int = 0
-    files: int = 0
-    store_version: str | None = None
-    forecast: ForecastReport | None = None
-    page: Path | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """For monitoring: flat, JSON-ready; the same keys whatever happened."""
-        seen, made = self.quality, self.forecast
-        record = made.record if made else None
-        return {
-            "status": self.status,
-            "stop": self.stop,
-            "as_of": None if seen is None else str(seen.as_of.session),
-            "started_at": self.started_at.isoformat(timespec="seconds"),
-            "seconds": round(self.seconds, 3),
-            "run_id": record.run_id if record else None,
-            "model": record.model if record else None,
-            "forecasts": record.n_forecasts if record else 0,
-            "failed": sum(len(note.symbols) for note in record.failed) if record else 0,
-            "excluded": sum(len(note.symbols) for note in record.skipped) if record else 0,
-            "symbols_present": seen.present if seen else None,
-            "symbols_missing": len(seen.missing) if seen else None,
-            "rows_quarantined": seen.quarantined if seen else None,
-            "files_imported": self.files,
-            "new_bars": self.new_bars,
-            "new_quarantined_rows": self.new_quarantine,
-            "store_version": self.store_version,
-            "utilisation": round(made.activity.utilisation(made.replicas), 4)
-            if made and made.activity
-            else None,
-            "stage_seconds": {k: round(v, 3) for k, v in made.seconds.items()} if made else {},
-        }
 
 
 def run_nightly(
@@ -242,9 +138,6 @@ def _import(settings: NightlySettings, out: Folder) -> tuple[int, int, int]:
 
 def _reported(settings: NightlySettings, night: NightReport) -> NightReport:
     """Write the summary, and the page of a night that did or stopped something."""
-    from dataclasses import replace
-
-    from cluster.night_page import night_page
 
     folder = Folder(settings.reports)
     content = json.dumps(night.summary(), indent=1).encode()

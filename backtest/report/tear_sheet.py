@@ -109,8 +109,8 @@ def facts(result: BacktestResult) -> list[tuple[str, str]]:
         ("paths per forecast", ", ".join(map(str, result.n_paths)) or NOTHING),
         ("horizon in bars", f"{result.horizon}"),
         ("bars per year", f"{result.periods_per_year:g}"),
-        ("commission paid", f"{strategy.totals['fees']:,.0f}"),
-        ("slippage and impact paid", f"{strategy.totals['slippage']:,.0f}"),
+        ("commission paid", f"{strategy.simulation.totals['fees']:,.0f}"),
+        ("slippage and impact paid", f"{strategy.simulation.totals['slippage']:,.0f}"),
     ]
     return fixed + [
         (name, NOTHING if value in (None, []) else _words(value))

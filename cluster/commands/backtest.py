@@ -223,7 +223,10 @@ def show(result: BacktestResult, console: Console) -> None:
 
     from backtest import headline
 
-    first, last = result.strategy.daily["timestamp"][0], result.strategy.daily["timestamp"][-1]
+    first, last = (
+        result.strategy.daily["timestamp"][0],
+        result.strategy.daily["timestamp"][-1],
+    )
     table = Table(title=f"{first:%Y-%m-%d} to {last:%Y-%m-%d}, net of costs", title_justify="left")
     table.add_column("")
     for book in result.books:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from backtest import BacktestSettings, metrics, run_backtest
 from backtest.costs import Costs
+from backtest.fills.simulation import Simulation
 from backtest.per_symbol import thresholds_per_symbol
 from backtest.prices import PriceTable, price_table
 from backtest.rules import Rules
-from backtest.simulate import Simulation, simulate
+from backtest.simulate import simulate
 from backtest.strategies import equal_weight
 from backtest.vectorbt_bridge import to_vectorbt
 from market.errors import BacktestInputError

@@ -263,7 +263,7 @@ def test_equal_weight_rebalances_back_to_equal(run: Run) -> None:
 def test_a_decision_at_the_last_bar_is_not_filled(run: Run) -> None:
     market = random_market(12, n_days=30)
     result = run(market, market.forecasts(random_scores(market, 13, [10, 20, 29])), k=3)
-    assert result.strategy.unfilled_decisions == 1
+    assert result.strategy.simulation.unfilled_decisions == 1
     assert result.strategy.rebalances.height == 2
     assert result.strategy.daily["timestamp"][-1].date() == market.days[-1]
     assert any(

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from backtest.inputs import Targets
 from backtest.selection import best_nb
-from backtest.strategies import Signals, StrategySettings, build_targets
+from backtest.strategies import build_targets
 from backtest.targets import many_targets
+from backtest.weights.settings import Signals, StrategySettings
 from market.errors import BacktestInputError
 
 NAMES = ["topk", "dropout", "longshort", "threshold", "kelly"]

@@ -9,12 +9,13 @@ import polars as pl
 import pytest
 
 from backtest.costs import Costs
+from backtest.fills.simulation import Simulation
 from backtest.inputs import Targets
 from backtest.prices import PriceTable, bar_volatility, price_table
 from backtest.risk import volatility_and_beta
 from backtest.rules import Rules
 from backtest.score_sources import momentum_scores
-from backtest.simulate import Simulation, simulate
+from backtest.simulate import simulate
 from tests.backtest.made_up import Market, random_market, weekdays
 
 FREE = Costs(0, 0, 0, 0)

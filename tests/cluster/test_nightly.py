@@ -15,7 +15,7 @@ import pytest
 import ray
 import yaml
 
-from cluster.nightly import NightlySettings
+from cluster.night.settings import NightlySettings
 from cluster.settings import load_settings
 from market.forecasts import ForecastTable
 from market.spec import AsOf
