@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from backtest.inputs import Targets
-from backtest.targets import needed, one_set, starts
+from backtest.fills.inputs import Targets
+from backtest.fills.targets import needed, one_set, starts
 from backtest.weights.settings import Float, Int, Signals, StrategySettings
 from market.errors import BacktestInputError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from backtest.prices import PriceTable
+from backtest.fills.prices import PriceTable
 from backtest.results import Book
 from backtest.settings import BacktestSettings
 from market.flags import Flag

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest.inputs import Targets
-from backtest.prices import PriceTable, price_table
+from backtest.fills.inputs import Targets
+from backtest.fills.prices import PriceTable, price_table
 from backtest.risk import volatility_and_beta, window_returns
 from backtest.score_sources import momentum_scores, rebalance_rows, user_scores
 from backtest.settings import BacktestSettings

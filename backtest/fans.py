@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from backtest.prices import PriceTable
+from backtest.fills.prices import PriceTable
 from backtest.results import Fan
 from backtest.signals import BAND_COLUMNS
 from market.errors import BacktestInputError

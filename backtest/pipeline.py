@@ -14,14 +14,14 @@ import polars as pl
 from backtest.caveats import caveats
 from backtest.decisions import Decisions, decide, strategy_of, targets_of
 from backtest.fans import fan_charts
+from backtest.fills.inputs import Targets
+from backtest.fills.prices import PriceTable
+from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
 from backtest.ic import overlap, rank_ic
-from backtest.inputs import Targets
 from backtest.metrics import bars_per_year
-from backtest.prices import PriceTable
 from backtest.results import BacktestResult, Book, Fan
 from backtest.settings import BacktestSettings
-from backtest.simulate import simulate
 from backtest.strategies import equal_weight
 from backtest.summary import summarise_book
 from market.errors import BacktestInputError
@@ -51,10 +51,10 @@ def run_backtest(
 ) -> BacktestResult:
     """Trade one source of scores and two benchmarks under the same costs.
 
-    bars: the lake's rows (at least backtest.prices.BAR_COLUMNS) of *all* symbols of the venue, from
-    some time before the first decision: they are the bar axis and tell which names were delisted.
-    forecasts: rows of the forecast table (at least backtest.signals.FORECAST_COLUMNS); or None with
-    `scores` (see backtest.score_sources.user_scores) or `settings.momentum`.
+    bars: the lake's rows (at least backtest.fills.prices.BAR_COLUMNS) of *all* symbols of the
+    venue, from some time before the first decision: they are the bar axis and tell which names were
+    delisted. forecasts: rows of the forecast table (at least backtest.signals.FORECAST_COLUMNS); or
+    None with `scores` (see backtest.score_sources.user_scores) or `settings.momentum`.
     path_stats: the table's path statistics, for the score expected_drawdown. groups: group of each
     symbol, for max_group. provenance: words on where all came from, printed on the tear sheet.
 

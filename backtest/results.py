@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from backtest.fills.prices import PriceTable
 from backtest.fills.simulation import Simulation
-from backtest.prices import PriceTable
 from backtest.settings import BacktestSettings
 from backtest.vectorbt_bridge import to_vectorbt
 

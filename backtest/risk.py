@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from backtest.prices import LEAST_RETURNS
+from backtest.fills.prices import LEAST_RETURNS
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]

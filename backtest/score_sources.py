@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest.prices import PriceTable
+from backtest.fills.prices import PriceTable
 from market.errors import BacktestInputError
 
 Int = npt.NDArray[np.int64]

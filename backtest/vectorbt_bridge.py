@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from backtest.fills.prices import PriceTable
 from backtest.fills.simulation import Simulation
-from backtest.prices import PriceTable
 from market.errors import BacktestInputError
 
 LEAST_PRICE = 1e-11

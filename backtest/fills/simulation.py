@@ -26,4 +26,4 @@ class Simulation:
     unfilled_decisions: int
     """Rebalances decided too late to fill within the bars."""
     totals: Mapping[str, float]
-    """Sums over the whole walk, as `backtest.stats.Total` names them."""
+    """Sums over the whole walk, as `backtest.fills.stats.Total` names them."""

@@ -170,7 +170,7 @@ def load(request: BacktestRequest) -> dict[str, Any]:
 
     import polars as pl
 
-    from backtest.prices import BAR_COLUMNS
+    from backtest.fills.prices import BAR_COLUMNS
     from backtest.score_sources import read_scores
     from market.history import MarketHistory
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from backtest import BacktestResult, ic, metrics
-from backtest.stats import STATS, summarise_nb
+from backtest.fills.stats import STATS, summarise_nb
 from tests.backtest.made_up import weekdays
 
 

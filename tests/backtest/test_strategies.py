@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.inputs import Targets
+from backtest.fills.inputs import Targets
+from backtest.fills.targets import many_targets
 from backtest.selection import best_nb
 from backtest.strategies import build_targets
-from backtest.targets import many_targets
 from backtest.weights.settings import Signals, StrategySettings
 from market.errors import BacktestInputError
 

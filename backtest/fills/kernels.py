@@ -1,28 +1,23 @@
 """The simulator at memory speed: one pass over the bars, touching only the names held.
 
-`backtest.oracle` is the specification, in plain Python and in the same order of steps; a test holds
-the two together to 1e-12. Flat functions on arrays, compiled by Numba and cached on disk.
+`backtest.fills.oracle` is the specification, in plain Python and in the same order of steps; a test
+holds the two together to 1e-12. Flat functions on arrays, compiled by Numba and cached on disk.
 
-Legend: T bars, N symbols, C configurations, K statistics; capitals as in `backtest.inputs`.
+Legend: T bars, N symbols, C configurations, K statistics; capitals as in `backtest.fills.inputs`.
 """
 
 from __future__ import annotations
 
-from math import floor, isnan, sqrt
+from math import isnan, sqrt
 from typing import Any
 
 import numpy as np
 from numba import njit, prange
 
-from backtest.inputs import MISS, ORDER, Inputs, Recorded, Targets
-from backtest.oracle import DUST, LOT_SLACK
-from backtest.stats import N_STATS, N_TOTALS, block_sums_nb, summarise_nb
-
-NO_PRICE, PRICE_LIMIT, VOLUME, SAME_SESSION, NO_CASH = 1, 2, 3, 4, 5
-DELISTED, LEVERAGE, LOT, NO_VOLATILITY, NOT_LISTED = 6, 7, 8, 9, 10
-TRADE, PAYOUT, MARGIN_CALL = 0, 1, 2
-FEES, SLIPPED, IMPACT, TRADED, TURNOVER = 0, 1, 2, 3, 4
-INTEREST, BORROW, DIVIDENDS, N_ORDERS, N_MISSES, N_CALLS = 5, 6, 7, 8, 9, 10
+from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
+from backtest.fills.order import affordable_nb, quantity_nb, to_lots_nb
+from backtest.fills.rules import DUST, Kind, Reason
+from backtest.fills.stats import N_STATS, N_TOTALS, Total, block_sums_nb, summarise_nb
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -122,15 +117,16 @@ def simulate_nb(
                     if n_orders < room_orders:
                         order = recorded.orders[n_orders]
                         order.decided, order.row, order.column, order.size = -1, t, c, -size
-                        order.reference, order.price, order.fee, order.kind = price, price, 0.0, 1
+                        order.reference, order.price = price, price
+                        order.fee, order.kind = 0.0, Kind.PAYOUT
                     n_orders += 1
 
         # 4. fills: gather what is wanted into work_N, want_N, weight_N, stamped with t
-        decided, n_work, kind = -1, 0, TRADE
+        decided, n_work, kind = -1, 0, Kind.TRADE
         rest_to_zero = True
         if t > first or lag == 0:
             if t == call_row:
-                kind, decided = MARGIN_CALL, t
+                kind, decided = Kind.MARGIN_CALL, t
                 calls += 1
                 if r < r_end and targets.row_R[r] == t - lag:
                     r += 1
@@ -152,7 +148,7 @@ def simulate_nb(
                             miss = recorded.misses[n_misses]
                             miss.decided, miss.row, miss.column = decided, t, c
                             miss.weight, miss.size = weight, 0.0
-                            miss.reason = DELISTED if gone else NOT_LISTED
+                            miss.reason = Reason.DELISTED if gone else Reason.NOT_LISTED
                         n_misses += 1
                         continue
                     want = weight * funds / mark
@@ -209,45 +205,42 @@ def simulate_nb(
                             continue
                         tried_N[c] = t
                     # One order: as oracle._order.
-                    reason = 0
+                    reason: int = Reason.NONE
                     quantity, price, fee = 0.0, 0.0, 0.0
                     reference = float(m.fill_TN[t, c])
                     volume = 0.0
                     if isnan(reference):
-                        reason = NO_PRICE
+                        reason = Reason.NO_PRICE
                     if reason == 0 and limit > 0 and t > 0:
                         before = float(m.mark_TN[t - 1, c])
                         for a in range(action_from, action):
                             if m.action_column_A[a] == c:
                                 before /= m.split_A[a]
                         if side * (reference / before - 1) >= limit - 1e-12:
-                            reason = PRICE_LIMIT
+                            reason = Reason.PRICE_LIMIT
                     if reason == 0 and needs_volume:
                         volume = float(m.volume_TN[t, c])
                         if not volume > 0:
-                            reason = VOLUME
+                            reason = Reason.VOLUME
                     if reason == 0:
-                        quantity = abs(delta)
+                        free = np.inf
                         if t_plus_one and selling and have > 0:
-                            free = have
-                            if session_N[c] == m.session_T[t]:
-                                free = max(have - bought_N[c], 0.0)
-                            if free < quantity:
-                                quantity, reason = free, SAME_SESSION
-                        if cap > 0 and cap * volume < quantity:
-                            quantity, reason = cap * volume, VOLUME
-                        if lot > 0 and not (want == 0 and quantity == abs(have)):
+                            same = session_N[c] == m.session_T[t]
+                            free = max(have - bought_N[c], 0.0) if same else have
+                        factor = 1.0
+                        if lot > 0:
                             factor = m.factor_TN[t if len(m.factor_TN) > 1 else 0, c]
-                            quantity = floor(quantity * factor / lot + LOT_SLACK) * lot / factor
-                        if quantity <= 0:
-                            quantity, reason = 0.0, LOT if reason == 0 else reason
+                        most = cap * volume if cap > 0 else np.inf
+                        quantity, reason = quantity_nb(
+                            abs(delta), free, most, abs(have) if want == 0 else -1.0, lot, factor
+                        )
                     share_of_impact = 0.0
                     if quantity > 0:
                         worse = slippage
                         if needs_sigma:
                             sigma = float(m.sigma_TN[t, c])
                             if isnan(sigma):
-                                quantity, reason = 0.0, NO_VOLATILITY
+                                quantity, reason = 0.0, Reason.NO_VOLATILITY
                             worse += slippage_sigma * sigma
                             if impact > 0:
                                 share_of_impact = impact * sigma * sqrt(quantity / volume)
@@ -257,24 +250,17 @@ def simulate_nb(
                             price = min(max(price, float(m.low_TN[t, c])), float(m.high_TN[t, c]))
                     if quantity > 0:
                         each = price * rate + per_share
-                        fee = max(quantity * each, least_fee)
-                        cut, why = quantity, NO_CASH
                         if margin:
                             closing = min(quantity, abs(have)) if have * side < 0 else 0.0
                             room = leverage * worth - gross + closing * reference
-                            cut = closing + min(quantity - closing, max(room, 0.0) / reference)
-                            why = LEVERAGE
-                        elif selling:
-                            if cash + quantity * price - fee < 0:
-                                cut = 0.0
-                        elif quantity * price + fee > cash:
-                            cut = max(min(cash / (price + each), (cash - least_fee) / price), 0.0)
-                        if cut < quantity:
-                            if lot > 0:
-                                factor = m.factor_TN[t if len(m.factor_TN) > 1 else 0, c]
-                                cut = floor(cut * factor / lot + LOT_SLACK) * lot / factor
-                            quantity, reason = max(cut, 0.0), why
-                            fee = max(quantity * each, least_fee)
+                            most = closing + min(quantity - closing, max(room, 0.0) / reference)
+                            why = Reason.LEVERAGE
+                        else:
+                            most = affordable_nb(quantity, price, each, least_fee, cash, selling)
+                            why = Reason.NO_CASH
+                        if most < quantity:
+                            quantity, reason = max(to_lots_nb(most, lot, factor), 0.0), why
+                        fee = max(quantity * each, least_fee)
                     if reason != 0:
                         if n_misses < room_misses:
                             miss = recorded.misses[n_misses]
@@ -282,7 +268,7 @@ def simulate_nb(
                             miss.weight, miss.reason = weight, reason
                             miss.size = side * (abs(delta) - quantity)
                         n_misses += 1
-                        if carry and reason <= SAME_SESSION:
+                        if carry and reason <= Reason.SAME_SESSION:
                             want_N[c], weight_N[c] = want, weight
                             left_N[n_left] = c
                             n_left += 1
@@ -341,10 +327,11 @@ def simulate_nb(
             if equity_T[t - first] < config.maintenance * gross and call_row <= t:
                 call_row = t + max(lag, 1)
 
-    totals[FEES], totals[SLIPPED], totals[IMPACT] = fees, slipped, impacted
-    totals[TRADED], totals[TURNOVER] = traded, turnover
-    totals[INTEREST], totals[BORROW], totals[DIVIDENDS] = interest, borrow, dividends
-    totals[N_ORDERS], totals[N_MISSES], totals[N_CALLS] = n_orders, n_misses, calls
+    totals[Total.FEES], totals[Total.SLIPPAGE], totals[Total.IMPACT] = fees, slipped, impacted
+    totals[Total.TRADED], totals[Total.TURNOVER] = traded, turnover
+    totals[Total.INTEREST], totals[Total.BORROW] = interest, borrow
+    totals[Total.DIVIDENDS], totals[Total.CALLS] = dividends, calls
+    totals[Total.ORDERS], totals[Total.MISSES] = n_orders, n_misses
     return n_orders, n_misses
 
 

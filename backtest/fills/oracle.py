@@ -35,15 +35,10 @@ from math import floor, isnan, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from backtest.inputs import Inputs, Targets
-from backtest.rules import Kind, Reason
+from backtest.fills.inputs import Inputs, Targets
+from backtest.fills.rules import DUST, LOT_SLACK, Kind, Reason
 
 Float = npt.NDArray[np.float64]
-
-DUST = 1e-12
-"""Relative size below which a difference in shares is rounding, not an order."""
-LOT_SLACK = 1e-9
-"""Lots short by less than this count as whole."""
 
 
 @dataclass

@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backtest.costs import Costs
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import Targets
+from backtest.fills.prices import PriceTable, bar_volatility, price_table
+from backtest.fills.rules import Rules
+from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
-from backtest.inputs import Targets
-from backtest.prices import PriceTable, bar_volatility, price_table
 from backtest.risk import volatility_and_beta
-from backtest.rules import Rules
 from backtest.score_sources import momentum_scores
-from backtest.simulate import simulate
 from tests.backtest.made_up import Market, random_market, weekdays
 
 FREE = Costs(0, 0, 0, 0)

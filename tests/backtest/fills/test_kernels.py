@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest import oracle
-from backtest.costs import Costs
-from backtest.inputs import MISS, ORDER, Inputs, Recorded, Targets
-from backtest.kernels import simulate_nb
-from backtest.rules import Rules, configs
-from backtest.stats import N_TOTALS
-from tests.backtest.random_inputs import random_inputs, random_targets
+from backtest.fills import oracle
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
+from backtest.fills.kernels import simulate_nb
+from backtest.fills.rules import Rules, configs
+from backtest.fills.stats import N_TOTALS
+from tests.backtest.fills.random_inputs import random_inputs, random_targets
 
 N_BARS, N_SYMBOLS = 40, 8
 

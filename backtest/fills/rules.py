@@ -12,10 +12,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from backtest.costs import Costs
+from backtest.fills.costs import Costs
 from market.errors import BacktestInputError
 
 FillPrice = Literal["open", "close", "vwap"]
+
+DUST = 1e-12
+"""Relative size below which a difference in shares is rounding, not an order."""
+LOT_SLACK = 1e-9
+"""Lots short by less than this count as whole."""
 
 
 class Reason(IntEnum):
@@ -59,7 +64,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Rules:
-    """How decisions become fills; `backtest.oracle` says in which order."""
+    """How decisions become fills; `backtest.fills.oracle` says in which order."""
 
     lag: int = 1
     """Bars from the decision's close to the fill. 0 fills at the close the decision was made from,

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 
-from backtest.costs import Costs
+from backtest.fills.costs import Costs
 from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""`compat="qlib"`: top-k dropout on Qlib's simulated exchange, step for step.
+"""Top-k dropout on Qlib's simulated exchange, step for step.
 
 Behaviour of Qlib 0.9.7 (TopkDropoutStrategy on SimulatorExecutor, region cn), re-implemented from
 its observed results and held to them in tests. Its known peculiarities are kept here and nowhere

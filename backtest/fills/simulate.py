@@ -1,6 +1,7 @@
 """Target weights to fills and equity, as frames. Knows prices, weights, costs and rules.
 
-The order of events within a bar is written down in `backtest.oracle`; the kernels do the work.
+The order of events within a bar is written down in `backtest.fills.oracle`; the kernels do the
+work.
 
 Legend: T bars, N symbols of the price table, C configurations, K statistics.
 """
@@ -14,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest.costs import Costs
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
+from backtest.fills.prices import PriceTable, kernel_inputs
+from backtest.fills.rules import WORDS, Kind, Reason, Rules, configs
 from backtest.fills.simulation import Simulation
-from backtest.inputs import MISS, ORDER, Inputs, Recorded, Targets
-from backtest.prices import PriceTable, kernel_inputs
-from backtest.rules import WORDS, Kind, Reason, Rules, configs
-from backtest.stats import N_TOTALS, STATS, Total
-from backtest.targets import check_targets, target_set
+from backtest.fills.stats import N_TOTALS, STATS, Total
+from backtest.fills.targets import check_targets, target_set
 from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ def simulate(
     def walk(n_orders: int, n_misses: int) -> tuple[int, int, Recorded]:
         recorded = Recorded(np.zeros(n_orders, ORDER), np.zeros(n_misses, MISS))
         if compat == "vectorbt":
-            from backtest.compat_vectorbt import vectorbt_nb
+            from backtest.fills.vectorbt_rules import vectorbt_nb
 
             lot = rules.lot or np.nan
             count = vectorbt_nb(
@@ -66,7 +67,7 @@ def simulate(
                 first_row, last_row, equity_T, cash_T, recorded,
             )  # fmt: skip
             return count, 0, recorded
-        from backtest.kernels import simulate_nb
+        from backtest.fills.kernels import simulate_nb
 
         counts = simulate_nb(
             inputs, targets, config, first_row, last_row, equity_T, cash_T, totals, recorded
@@ -106,14 +107,14 @@ def simulate_many(
     last_row: int,
     bars_per_year: float,
 ) -> pl.DataFrame:
-    """Statistics (`backtest.stats.STATS`) of many configurations, one row each, in order.
+    """Statistics (`backtest.fills.stats.STATS`) of many configurations, one row each, in order.
 
     many: (index of the target set, costs, rules, starting cash). A pool of cash of its own, as for
     each group of symbols, is a configuration with its own target set. Configurations run in
     parallel; a result depends neither on the number of threads nor on its neighbours. All must
     share one fill price. Raises BacktestInputError where they do not, and as `check_targets`.
     """
-    from backtest.kernels import simulate_many_nb
+    from backtest.fills.kernels import simulate_many_nb
 
     inputs = shared_inputs(targets, prices, many)
     records, whole = configs(list(many), bars_per_year), np.array([0, last_row - first_row])

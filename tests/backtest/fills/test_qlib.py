@@ -1,4 +1,4 @@
-"""compat="qlib" against what Qlib 0.9.7 answered on made-up prices (tests/golden/qlib)."""
+"""Qlib's top-k dropout against what Qlib 0.9.7 answered on made-up prices (tests/golden/qlib)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backtest.compat_qlib import QlibReport, QlibSettings, qlib_topk_dropout, risk_analysis
+from backtest.fills.qlib import QlibReport, QlibSettings, qlib_topk_dropout, risk_analysis
 from backtest.ic import correlations
 
 N_CASES = 6

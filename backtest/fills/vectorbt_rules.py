@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from backtest.inputs import Recorded, Targets
+from backtest.fills.inputs import Recorded, Targets
 
 REL, ABS = 1e-9, 1e-12
 """vectorbt treats numbers this close as equal."""

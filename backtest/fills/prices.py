@@ -13,9 +13,9 @@ import numpy.typing as npt
 import polars as pl
 from numba import njit
 
-from backtest.costs import Costs
-from backtest.inputs import Inputs
-from backtest.rules import Rules
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import Inputs
+from backtest.fills.rules import Rules
 from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest import BacktestSettings, metrics, run_backtest
-from backtest.costs import Costs
+from backtest.fills.costs import Costs
+from backtest.fills.per_symbol import thresholds_per_symbol
+from backtest.fills.prices import PriceTable, price_table
+from backtest.fills.rules import Rules
+from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
-from backtest.per_symbol import thresholds_per_symbol
-from backtest.prices import PriceTable, price_table
-from backtest.rules import Rules
-from backtest.simulate import simulate
 from backtest.strategies import equal_weight
 from backtest.vectorbt_bridge import to_vectorbt
 from market.errors import BacktestInputError

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backtest.inputs import Targets
-from backtest.prices import PriceTable
-from backtest.rules import Rules
+from backtest.fills.inputs import Targets
+from backtest.fills.prices import PriceTable
+from backtest.fills.rules import Rules
 from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backtest.inputs import Inputs, Targets
+from backtest.fills.inputs import Inputs, Targets
 
 
 def random_inputs(rng: np.random.Generator, n_bars: int, n_symbols: int) -> Inputs:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.compat_vectorbt import vectorbt_nb
-from backtest.costs import Costs
-from backtest.inputs import MISS, ORDER, Recorded, Targets
-from backtest.rules import Rules, configs
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import MISS, ORDER, Recorded, Targets
+from backtest.fills.rules import Rules, configs
+from backtest.fills.vectorbt_rules import vectorbt_nb
 
 
 @st.composite
