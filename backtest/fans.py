@@ -9,7 +9,7 @@ import polars as pl
 
 from backtest.fills.prices import PriceTable
 from backtest.results import Fan
-from backtest.signals import BAND_COLUMNS
+from backtest.scores.forecasts import BAND_COLUMNS
 from market.errors import BacktestInputError
 
 LEAST_PAST_BARS = 20

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import polars as pl
 
 from backtest.caveats import caveats
-from backtest.decisions import Decisions, decide, strategy_of, targets_of
 from backtest.fans import fan_charts
 from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable
@@ -21,9 +20,11 @@ from backtest.fills.simulation import Simulation
 from backtest.ic import overlap, rank_ic
 from backtest.metrics import bars_per_year
 from backtest.results import BacktestResult, Book, Fan
+from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
-from backtest.strategies import equal_weight
 from backtest.summary import summarise_book
+from backtest.weights.build import strategy_of, targets_of
+from backtest.weights.strategies import equal_weight
 from market.errors import BacktestInputError
 from market.flags import Flag
 
@@ -53,10 +54,11 @@ def run_backtest(
 
     bars: the lake's rows (at least backtest.fills.prices.BAR_COLUMNS) of *all* symbols of the
     venue, from some time before the first decision: they are the bar axis and tell which names were
-    delisted. forecasts: rows of the forecast table (at least backtest.signals.FORECAST_COLUMNS); or
-    None with `scores` (see backtest.score_sources.user_scores) or `settings.momentum`.
-    path_stats: the table's path statistics, for the score expected_drawdown. groups: group of each
-    symbol, for max_group. provenance: words on where all came from, printed on the tear sheet.
+    delisted. forecasts: rows of the forecast table (at least
+    backtest.scores.forecasts.FORECAST_COLUMNS); or None with `scores` (see
+    backtest.scores.own.user_scores) or `settings.momentum`. path_stats: the table's path
+    statistics, for the score expected_drawdown. groups: group of each symbol, for max_group.
+    provenance: words on where all came from, printed on the tear sheet.
 
     The book starts in cash at the close of the first decision and ends at `settings.end`, with the
     bars, or, for forecasts, `horizon` bars after the last one. Raises BacktestInputError naming

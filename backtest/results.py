@@ -119,7 +119,8 @@ class Fan:
     past: pl.DataFrame
     """timestamp, close: the last bars known, the as_of bar included."""
     bands: pl.DataFrame
-    """timestamp, close_mean and the quantiles of backtest.signals.BAND_COLUMNS, per step."""
+    """timestamp, close_mean and the quantiles of backtest.scores.forecasts.BAND_COLUMNS, per
+    step."""
     actual: pl.DataFrame
     """timestamp, close: what followed."""
 

@@ -18,7 +18,6 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import ValidationError
 
-from backtest.decisions import Decisions, decide, strategy_of, targets_of
 from backtest.fills.costs import Costs
 from backtest.fills.inputs import Inputs, Targets
 from backtest.fills.rules import Rules, configs
@@ -33,7 +32,9 @@ from backtest.overfitting import (
     probability_of_overfitting,
     walk_forward_sharpe,
 )
+from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
+from backtest.weights.build import strategy_of, targets_of
 from backtest.weights.settings import StrategySettings
 from market.errors import BacktestInputError, ConfigError
 

@@ -32,8 +32,8 @@ from backtest.fills.rules import Rules, configs
 from backtest.fills.stats import N_TOTALS
 from backtest.fills.targets import many_targets
 from backtest.fills.vectorbt_rules import vectorbt_nb
-from backtest.strategies import build_targets
 from backtest.weights.settings import Signals, StrategySettings
+from backtest.weights.strategies import build_targets
 
 COSTS = Costs(commission_bps=10, min_fee=0, slippage_bps=5)
 

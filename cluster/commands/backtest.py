@@ -171,7 +171,7 @@ def load(request: BacktestRequest) -> dict[str, Any]:
     import polars as pl
 
     from backtest.fills.prices import BAR_COLUMNS
-    from backtest.score_sources import read_scores
+    from backtest.scores.own import read_scores
     from market.history import MarketHistory
 
     history = MarketHistory.open(request.store, version=request.store_version)
@@ -179,7 +179,7 @@ def load(request: BacktestRequest) -> dict[str, Any]:
     loaded: dict[str, Any] = {"forecasts": None, "settings": request}
     start = None
     if request.forecasts is not None:
-        from backtest.signals import FORECAST_COLUMNS
+        from backtest.scores.forecasts import FORECAST_COLUMNS
         from market.forecasts import ForecastTable
         from market.walkforwards import WalkForwardRecord
 

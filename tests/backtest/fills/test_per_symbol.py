@@ -16,8 +16,8 @@ from backtest.fills.prices import PriceTable, price_table
 from backtest.fills.rules import Rules
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
-from backtest.strategies import equal_weight
 from backtest.vectorbt_bridge import to_vectorbt
+from backtest.weights.strategies import equal_weight
 from market.errors import BacktestInputError
 from tests.backtest.made_up import random_market, random_scores
 

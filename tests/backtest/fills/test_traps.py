@@ -14,8 +14,8 @@ from backtest.fills.prices import PriceTable, bar_volatility, price_table
 from backtest.fills.rules import Rules
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
-from backtest.risk import volatility_and_beta
-from backtest.score_sources import momentum_scores
+from backtest.scores.momentum import momentum_scores
+from backtest.weights.risk import volatility_and_beta
 from tests.backtest.made_up import Market, random_market, weekdays
 
 FREE = Costs(0, 0, 0, 0)

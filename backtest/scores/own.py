@@ -1,7 +1,6 @@
-"""Scores that do not come from a forecast table: a user's column, or plain momentum.
+"""A user's own scores, from a file or a frame. Knows bars, nothing of portfolios.
 
-Knows score files and price tables, nothing of portfolios. Both answer with the frame that
-`signals.score_column` makes of forecasts.
+The answer is the frame that `backtest.scores.forecasts.score_column` makes of forecasts.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest.fills.prices import PriceTable
 from market.errors import BacktestInputError
 
 Int = npt.NDArray[np.int64]
@@ -117,52 +115,3 @@ def user_scores(frame: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("as_of", "symbol")
     )
-
-
-def momentum_scores(prices: PriceTable, row_D: Int, bars: int, skip: int) -> pl.DataFrame:
-    """close[t − skip] / close[t − bars] − 1 at each decision row t; reads nothing after t.
-
-    Only names with a bar at t, and closes at both ends, get a row (Jegadeesh & Titman 1993 skip the
-    most recent month: bars 252, skip 21 on daily bars).
-    """
-    if not 0 <= skip < bars:
-        raise BacktestInputError(f"momentum of {bars} bars with skip {skip}: rule 0 <= skip < bars")
-    row_D = row_D[row_D >= bars]
-    if not len(row_D):
-        raise BacktestInputError(
-            f"momentum of {bars} bars needs as many before the first decision; the bars given end "
-            f"{prices.sessions_T[-1]}. Load earlier bars, or choose fewer."
-        )
-    value_DN = prices.mark_TN[row_D - skip] / prices.mark_TN[row_D - bars] - 1
-    known_DN = np.isfinite(value_DN) & np.isfinite(prices.close_TN[row_D])
-    d, c = np.nonzero(known_DN)
-    return pl.DataFrame(
-        {
-            "as_of": prices.close_utc_T[row_D[d]],
-            "as_of_date": prices.sessions_T[row_D[d]],
-            "symbol": np.array(prices.symbols)[c].tolist(),
-            "score": value_DN[d, c],
-            "mean": np.full(len(d), np.nan),
-            "deviation": np.full(len(d), np.nan),
-            "last_close": prices.close_TN[row_D[d], c],
-            "flags": np.zeros(len(d), np.int32),
-        }
-    ).with_columns(pl.col("as_of").dt.replace_time_zone("UTC"))
-
-
-def rebalance_rows(sessions: npt.NDArray[np.datetime64], row_D: Int, every: str | int) -> Int:
-    """Those decision rows that a calendar keeps: each, weekly, monthly, or every n-th.
-
-    weekly and monthly keep the last decision of each ISO week and month that `row_D` reaches. The
-    last week or month may be cut short by the end of the data, and is then decided at its last row.
-    """
-    if isinstance(every, int):
-        return row_D[::every]
-    if every == "each":
-        return row_D
-    day_D = sessions[row_D].astype("datetime64[D]")
-    # 1970-01-01 was a Thursday: days + 3 puts Mondays at multiples of 7.
-    week_D = (day_D.astype(np.int64) + 3) // 7
-    key_D = week_D if every == "weekly" else day_D.astype("datetime64[M]").astype(np.int64)
-    kept_D: Int = row_D[np.append(key_D[1:] != key_D[:-1], True)]
-    return kept_D

@@ -13,14 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable, price_table
-from backtest.risk import volatility_and_beta, window_returns
-from backtest.score_sources import momentum_scores, rebalance_rows, user_scores
+from backtest.scores.calendar import rebalance_rows
+from backtest.scores.forecasts import horizon_of, score_column, select_forecasts
+from backtest.scores.momentum import momentum_scores
+from backtest.scores.own import user_scores
 from backtest.settings import BacktestSettings
-from backtest.signals import horizon_of, score_column, select_forecasts
-from backtest.strategies import build_targets
-from backtest.weights.settings import Signals, StrategySettings
 from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]
@@ -66,7 +64,7 @@ def decide(
 ) -> Decisions:
     """Scores of the one source given, on the dates the calendar keeps.
 
-    Raises BacktestInputError as `signals` and `score_sources` do, and where none is left.
+    Raises BacktestInputError as `scores.forecasts` and `scores.own` do, and where none is left.
     """
     if forecasts is not None:
         forecasts = _with_path_stats(forecasts, path_stats)
@@ -93,63 +91,6 @@ def decide(
     name = f"momentum {settings.momentum}:{settings.momentum_skip}"
     each = settings.model_copy(update={"rebalance": "each"})
     return _kept(frame, prices, each, None, None, name)
-
-
-def strategy_of(settings: BacktestSettings) -> StrategySettings:
-    """The strategy among the settings."""
-    names = set(StrategySettings.__dataclass_fields__) - {"name"}
-    return StrategySettings(
-        name=settings.strategy, **{name: getattr(settings, name) for name in names}
-    )
-
-
-def targets_of(
-    decisions: Decisions,
-    strategy: StrategySettings,
-    periods: float,
-    groups: dict[str, str] | None = None,
-) -> Targets:
-    """Target weights of the strategy on these decisions."""
-    marks = decisions.prices.mark_TN
-    volatility_DN = beta_DN = None
-    if strategy.weighting == "inverse_volatility" or strategy.neutral == "beta":
-        volatility_DN, beta_DN = volatility_and_beta(marks, decisions.row_D)
-    kelly = strategy.name == "kelly"
-    signals = Signals(
-        row_D=decisions.row_D,
-        score_DN=decisions.matrix("score"),
-        volatility_DN=volatility_DN,
-        beta_DN=beta_DN,
-        mean_DN=decisions.matrix("mean") if kelly else None,
-        deviation_DN=_deviations(decisions) if kelly else None,
-        window_return=lambda row, column_K: window_returns(marks, row, column_K),
-    )
-    return build_targets(
-        strategy, signals, bars_per_year=periods, group_N=_group_numbers(decisions, groups)
-    )
-
-
-def _deviations(decisions: Decisions) -> Float:
-    deviation_DN = decisions.matrix("deviation")
-    if not np.isfinite(deviation_DN).any():
-        raise BacktestInputError(
-            "Kelly weights need the mean and deviation of a path distribution: use --forecasts "
-            "with the column close_std"
-        )
-    return deviation_DN
-
-
-def _group_numbers(decisions: Decisions, groups: dict[str, str] | None) -> Int | None:
-    if groups is None:
-        return None
-    missing = [symbol for symbol in decisions.prices.symbols if symbol not in groups]
-    if missing:
-        raise BacktestInputError(
-            f"{missing[0]}: has no group, and {len(missing) - 1} more have none (rule: max_group "
-            "needs the group of every symbol)"
-        )
-    labels = np.array([groups[symbol] for symbol in decisions.prices.symbols])
-    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
 def _with_path_stats(forecasts: pl.DataFrame, stats: pl.DataFrame | None) -> pl.DataFrame:

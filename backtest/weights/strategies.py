@@ -13,10 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from backtest.caps import capped
 from backtest.fills.inputs import Targets
 from backtest.fills.targets import decisions, needed, one_set, starts
-from backtest.selection import best_nb, dropout_nb, hysteresis_nb
+from backtest.weights.caps import capped
+from backtest.weights.selection import best_nb, dropout_nb, hysteresis_nb
 from backtest.weights.settings import Float, Int, Name, Signals, StrategySettings, Weighting
 
 

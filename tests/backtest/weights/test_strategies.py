@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from backtest.fills.inputs import Targets
 from backtest.fills.targets import many_targets
-from backtest.selection import best_nb
-from backtest.strategies import build_targets
+from backtest.weights.selection import best_nb
 from backtest.weights.settings import Signals, StrategySettings
+from backtest.weights.strategies import build_targets
 from market.errors import BacktestInputError
 
 NAMES = ["topk", "dropout", "longshort", "threshold", "kelly"]

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from backtest import BacktestSettings, run_backtest
-from backtest.score_sources import read_scores, rebalance_rows, user_scores
+from backtest.scores.calendar import rebalance_rows
+from backtest.scores.own import read_scores, user_scores
 from market.errors import BacktestInputError
 from tests.backtest.made_up import Market, random_market, random_scores
 
