@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest.caveats import caveats
-from backtest.fans import fan_charts
+from backtest.figures.fans import fan_charts
+from backtest.figures.ic import overlap, rank_ic
+from backtest.figures.metrics import bars_per_year
+from backtest.figures.summary import summarise_book
 from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
-from backtest.ic import overlap, rank_ic
-from backtest.metrics import bars_per_year
+from backtest.report.caveats import caveats
 from backtest.results import BacktestResult, Book, Fan
 from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
-from backtest.summary import summarise_book
 from backtest.weights.build import strategy_of, targets_of
 from backtest.weights.strategies import equal_weight
 from market.errors import BacktestInputError

@@ -20,7 +20,7 @@ Float = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Metrics:
-    """Headline figures of one book; formulas in backtest.metrics. Fractions unless stated.
+    """Headline figures of one book; formulas in backtest.figures.metrics. Fractions unless stated.
 
     NaN where a figure is not defined, as a Sharpe ratio without volatility.
     """

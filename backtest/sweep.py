@@ -18,20 +18,20 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import ValidationError
 
-from backtest.fills.costs import Costs
-from backtest.fills.inputs import Inputs, Targets
-from backtest.fills.rules import Rules, configs
-from backtest.fills.simulate import shared_inputs
-from backtest.fills.stats import STATS
-from backtest.fills.targets import many_targets
-from backtest.metrics import bars_per_year
-from backtest.overfitting import (
+from backtest.figures.metrics import bars_per_year
+from backtest.figures.overfitting import (
     Overfitting,
     block_edges,
     deflated_sharpe,
     probability_of_overfitting,
     walk_forward_sharpe,
 )
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import Inputs, Targets
+from backtest.fills.rules import Rules, configs
+from backtest.fills.simulate import shared_inputs
+from backtest.fills.stats import STATS
+from backtest.fills.targets import many_targets
 from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
 from backtest.weights.build import strategy_of, targets_of

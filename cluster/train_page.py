@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +12,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from backtest.report import figures
-from backtest.report.page import css, template
-from backtest.report.tear_sheet import as_html
+from backtest.report import style
+from backtest.report.page import as_html, css, template, write_page
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.training.gallery import Example, Gallery, gallery
@@ -25,7 +23,7 @@ from forecaster.training.windows import TrainingBatch, validation_batches
 
 HERE = Path(__file__).parent
 _VIOLET, _PINK = "#8b5cf6", "#ec4899"
-_SERIES = (figures.STRATEGY, figures.EQUAL, figures.GAIN, _VIOLET, _PINK, figures.HOLD)
+_SERIES = (style.STRATEGY, style.EQUAL, style.GAIN, _VIOLET, _PINK, style.HOLD)
 _LOOKED_AT = 4
 """Batches of validation windows that codebook use is counted on."""
 
@@ -56,10 +54,7 @@ def write_training_page(run: TrainingRun, out: Path, page: Path, *, workers: int
         css=css(),
         plotly_js=Markup(get_plotlyjs()),
     )
-    partial = page.with_name(f".{page.name}.{os.getpid()}")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(page)
-    return page
+    return write_page(html, page)
 
 
 def _windows(run: TrainingRun) -> list[TrainingBatch]:
@@ -151,7 +146,7 @@ def _losses(kind: str, lines: list[dict[str, float]]) -> go.Figure:
             line={"color": _SERIES[i], "width": 2.2 if marked or name == "loss" else 1.2},
             hovertemplate="%{y:.4f}",
         )
-    figures.styled(figure, "Loss", tickformat=".3~g")
+    style.styled(figure, "Loss", tickformat=".3~g")
     return _by_step(figure)
 
 
@@ -168,19 +163,19 @@ class _Curve(NamedTuple):
 
 def _gradients(lines: list[dict[str, float]]) -> go.Figure:
     norm = _Curve(
-        "grad_norm", "Gradient norm before clipping", "Gradient norm", figures.STRATEGY,
+        "grad_norm", "Gradient norm before clipping", "Gradient norm", style.STRATEGY,
         ".3~g", ".4~g",
     )  # fmt: skip
-    rate = _Curve("lr", "Learning rate", "Learning rate", figures.EQUAL, ".2~e", ".4~g")
+    rate = _Curve("lr", "Learning rate", "Learning rate", style.EQUAL, ".2~e", ".4~g")
     return _two_curves(lines, norm, rate)
 
 
 def _speed(lines: list[dict[str, float]]) -> go.Figure:
     bars = _Curve(
-        "bars_per_second", "Bars per second", "Bars per second", figures.STRATEGY, "~s", ",.0f"
+        "bars_per_second", "Bars per second", "Bars per second", style.STRATEGY, "~s", ",.0f"
     )
     wait = _Curve(
-        "wait_share", "Share of the time waiting for data", "Data wait", figures.LOSS,
+        "wait_share", "Share of the time waiting for data", "Data wait", style.LOSS,
         ".1%", ".2%",
     )  # fmt: skip
     return _two_curves(lines, bars, wait)
@@ -199,7 +194,7 @@ def _two_curves(lines: list[dict[str, float]], upper: _Curve, lower: _Curve) -> 
             row=row,
             col=1,
         )
-    figures.styled(figure, upper.axis, tickformat=upper.ticks)
+    style.styled(figure, upper.axis, tickformat=upper.ticks)
     figure.update_yaxes(title=lower.axis, tickformat=lower.ticks, row=2, col=1)
     return _by_step(figure).update_yaxes(rangemode="tozero")
 
@@ -213,20 +208,20 @@ def _groups(shown: Gallery) -> go.Figure:
         y=[each.perplexity for each in shown.groups],
         customdata=[[each.dead, len(each.count_V)] for each in shown.groups],
         name="perplexity",
-        marker={"color": figures.STRATEGY, "opacity": 0.8},
+        marker={"color": style.STRATEGY, "opacity": 0.8},
         hovertemplate="%{y:.1f} of %{customdata[1]} codes; never used: %{customdata[0]}",
     )
     figure.add_hline(
-        y=len(shown.groups[0].count_V), line={"color": figures.ZERO, "width": 1, "dash": "dot"}
+        y=len(shown.groups[0].count_V), line={"color": style.ZERO, "width": 1, "dash": "dot"}
     )
-    figures.styled(figure, "Perplexity", tickformat=".3~g")
+    style.styled(figure, "Perplexity", tickformat=".3~g")
     return figure.update_layout(showlegend=False).update_yaxes(rangemode="tozero")
 
 
 def _use(shown: Gallery) -> go.Figure:
     """Share of every code, the commonest first."""
     figure = go.Figure()
-    for half, colour in zip(shown.halves, (figures.STRATEGY, figures.EQUAL), strict=True):
+    for half, colour in zip(shown.halves, (style.STRATEGY, style.EQUAL), strict=True):
         share: Any = np.sort(half.count_V / half.count_V.sum())[::-1]
         used = share[share > 0]
         figure.add_scatter(
@@ -237,7 +232,7 @@ def _use(shown: Gallery) -> go.Figure:
             line={"color": colour, "width": 2},
             hovertemplate="%{y:.3%}",
         )
-    figures.styled(figure, "Share of tokens", tickformat=".2~%")
+    style.styled(figure, "Share of tokens", tickformat=".2~%")
     figure.update_yaxes(type="log", nticks=5).update_layout(margin={"b": 56})
     return figure.update_xaxes(title={"text": "codes, commonest first", "standoff": 12})
 
@@ -246,16 +241,16 @@ def _example(example: Example) -> go.Figure:
     figure = go.Figure()
     x = np.arange(len(example.close_T)) - example.lookback + 1
     for values, name, colour, width in (
-        (example.from_s1_T, "from s1", figures.EQUAL, 1.2),
-        (example.from_all_T, "from all bits", figures.STRATEGY, 1.8),
-        (example.close_T, "close", figures.HOLD, 1.6),
+        (example.from_s1_T, "from s1", style.EQUAL, 1.2),
+        (example.from_all_T, "from all bits", style.STRATEGY, 1.8),
+        (example.close_T, "close", style.HOLD, 1.6),
     ):
         figure.add_scatter(
             x=x, y=values, name=name, mode="lines", line={"color": colour, "width": width},
             hovertemplate="%{y:.2f}",
         )  # fmt: skip
-    figure.add_vline(x=0.5, line={"color": figures.ZERO, "width": 1, "dash": "dot"})
-    figures.styled(figure, "Close", tickformat=".1f")
+    figure.add_vline(x=0.5, line={"color": style.ZERO, "width": 1, "dash": "dot"})
+    style.styled(figure, "Close", tickformat=".1f")
     return figure.update_layout(
         title={"text": example.title, "font": {"size": 14}, "x": 0.01, "xanchor": "left"},
         margin={"t": 46},

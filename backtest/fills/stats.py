@@ -1,6 +1,6 @@
 """Statistics of one simulation, computed while its equity is in cache. Knows an equity path alone.
 
-Definitions are those of `backtest.metrics`, which a test holds these to.
+Definitions are those of `backtest.figures.metrics`, which a test holds these to.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest import BacktestSettings, metrics, run_backtest
+from backtest import BacktestSettings, run_backtest
+from backtest.figures import metrics
 from backtest.fills.costs import Costs
 from backtest.fills.per_symbol import thresholds_per_symbol
 from backtest.fills.prices import PriceTable, price_table

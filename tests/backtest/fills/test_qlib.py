@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backtest.figures.ic import correlations
 from backtest.fills.qlib import QlibReport, QlibSettings, qlib_topk_dropout, risk_analysis
-from backtest.ic import correlations
 
 N_CASES = 6
 

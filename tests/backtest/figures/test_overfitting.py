@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.overfitting import (
+from backtest.figures.overfitting import (
     block_sums,
     deflated_sharpe,
     expected_best_sharpe,

@@ -1,4 +1,5 @@
-"""All headline figures of one book. Knows its frames; formulas are in `backtest.metrics`."""
+"""All headline figures of one book. Knows its frames; formulas are in
+`backtest.figures.metrics`."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest import metrics
-from backtest.metrics import YEAR
-from backtest.overfitting import deflated_sharpe
+from backtest.figures import metrics
+from backtest.figures.metrics import YEAR
+from backtest.figures.overfitting import deflated_sharpe
 from backtest.results import Metrics
 
 Float = npt.NDArray[np.float64]
@@ -29,7 +30,7 @@ def summarise_book(
 ) -> Metrics:
     """All figures of one book; frames as backtest.results.Book holds them.
 
-    trials, trials_variance: for the deflated Sharpe ratio, see `backtest.overfitting`.
+    trials, trials_variance: for the deflated Sharpe ratio, see `backtest.figures.overfitting`.
     benchmark_T: equity of the benchmark on the same bars, for alpha and beta; None: of itself.
 
     Turnover: Σ over rebalances of traded value / (2 · equity at the decision), per calendar year;

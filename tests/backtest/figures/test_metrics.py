@@ -10,7 +10,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from backtest import BacktestResult, ic, metrics
+from backtest import BacktestResult
+from backtest.figures import ic, metrics
 from backtest.fills.stats import STATS, summarise_nb
 from tests.backtest.made_up import weekdays
 
