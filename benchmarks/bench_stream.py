@@ -40,9 +40,9 @@ from cluster.replica import SERIES_PER_CALL
 from cluster.session import ray_session
 from cluster.stream import jobs_of_block, shard_dataset
 from market.fields import FEATURES
-from market.history import MarketHistory
-from market.importers import import_frame
-from market.manifest import bucket_of
+from market.importing.files import import_frame
+from market.lake.history import MarketHistory
+from market.lake.manifest import bucket_of
 from market.spec import Label, StoreSpec
 from market.windows import rolling_windows, stack_windows
 
@@ -266,7 +266,7 @@ def bench_stages(args: argparse.Namespace) -> dict[str, Any]:
 def bench_scaling(args: argparse.Namespace) -> dict[str, Any]:
     from cluster.forecast_job import run_forecast
     from cluster.settings import ForecastSettings
-    from market.importers import ImportOptions, import_files
+    from market.importing.files import ImportOptions, import_files
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="candlecast-bench-") as folder:

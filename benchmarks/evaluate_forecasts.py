@@ -23,7 +23,7 @@ from forecaster.interface import CLOSE
 from forecaster.training.config import DataSettings
 from forecaster.training.splits import is_held_out
 from forecaster.training.windows import TrainingSeries, unbroken_runs
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 
 STEPS = (1, 5, 10, 20)
 

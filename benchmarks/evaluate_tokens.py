@@ -29,7 +29,7 @@ from forecaster.training.sources import history_series
 from forecaster.training.splits import split_series
 from forecaster.training.windows import Pool, TrainingBatch, unbroken_runs, validation_batches
 from market.fields import FEATURES
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 
 Array = npt.NDArray[np.float64]
 OTHER_GAP_DAYS = 15

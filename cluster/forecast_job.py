@@ -32,12 +32,12 @@ from cluster.tally import Activity
 from cluster.weights import shared_weights
 from forecaster import LoadedModel, SamplingParams, load_forecaster
 from market.errors import CandlecastError, ForecastInputError
-from market.forecast_schema import Kind, RunRecord
-from market.forecasts import Committed, ForecastTable, group_by_date
-from market.history import MarketHistory
-from market.importers import import_query
+from market.importing.files import import_query
+from market.lake.history import MarketHistory
 from market.leases import Lease, LeaseHeldError, hold
-from market.vacuum import lease_name
+from market.table.forecasts import Committed, ForecastTable, group_by_date
+from market.table.schema import Kind, RunRecord
+from market.table.vacuum import lease_name
 
 _WAIT_POLL_SECONDS = 1.0
 

@@ -10,8 +10,8 @@ import polars as pl
 
 from cluster.night.report import NightReport
 from cluster.night.settings import NightlySettings
-from market.forecast_schema import RunRecord
-from market.forecasts import ForecastTable
+from market.table.forecasts import ForecastTable
+from market.table.schema import RunRecord
 
 _SHOWN = 10
 _BINS = 20

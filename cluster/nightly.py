@@ -19,13 +19,13 @@ from cluster.night.report import NightReport, Status
 from cluster.night.settings import NightlySettings
 from cluster.night_page import night_page
 from market.errors import ConfigError, StoreError
-from market.forecasts import ForecastTable
-from market.history import MarketHistory
-from market.importers import ImportOptions, find_files, import_files
+from market.importing.files import ImportOptions, find_files, import_files
+from market.lake.history import MarketHistory
+from market.lake.manifest import current_version
+from market.lake.quality import quality
 from market.leases import LeaseHeldError, hold
-from market.manifest import current_version
-from market.quality import quality
 from market.storage import Folder
+from market.table.forecasts import ForecastTable
 
 Report = Callable[[str, int, int], None]
 

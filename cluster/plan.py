@@ -20,15 +20,15 @@ import polars as pl
 
 from cluster.settings import ForecastSettings
 from market.errors import ForecastInputError
-from market.forecast_schema import SymbolNote
-from market.manifest import bucket_of
+from market.lake.manifest import bucket_of
+from market.lake.universe import parse_universe
 from market.spec import AsOf
-from market.universe import parse_universe
+from market.table.schema import SymbolNote
 from market.windows import SymbolSeries, eligibility, window_at
 
 if TYPE_CHECKING:
     from forecaster import LoadedModel
-    from market.history import MarketHistory
+    from market.lake.history import MarketHistory
 
 SYMBOLS_PER_SHARD = 64
 _SERIES_PER_TILE = 16

@@ -10,9 +10,9 @@ from cluster.plan import Plan
 from cluster.settings import ForecastSettings
 from cluster.staging import DateResult, FinishedShard
 from forecaster import LoadedModel
-from market.forecast_schema import DateRecord, Kind, Published, RunRecord, SymbolNote
-from market.forecasts import Committed
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
+from market.table.forecasts import Committed
+from market.table.schema import DateRecord, Kind, Published, RunRecord, SymbolNote
 
 _LIBRARIES = ("candlecast", "torch", "numpy", "polars", "ray", "deltalake")
 

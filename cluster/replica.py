@@ -28,7 +28,7 @@ from forecaster.interface import Forecaster, WindowBatch
 from market.calendars import future_timestamps, utc_datetime
 from market.errors import CheckpointError
 from market.fields import FEATURES
-from market.forecast_schema import Kind
+from market.table.schema import Kind
 from market.windows import stack_windows, window_at
 
 SERIES_PER_CALL = 64

@@ -22,9 +22,9 @@ from forecaster.summary import QUANTILES, summarise
 from market.calendars import utc_datetime
 from market.fields import FEATURES
 from market.flags import Flag
-from market.forecast_schema import SCHEMAS
 from market.spec import StoreSpec
 from market.storage import Folder
+from market.table.schema import SCHEMAS
 from market.windows import SymbolSeries, Window
 
 

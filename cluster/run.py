@@ -38,7 +38,7 @@ from market import errors
 from market.errors import CandlecastError
 
 if TYPE_CHECKING:
-    from market.history import MarketHistory
+    from market.lake.history import MarketHistory
 
 _MAX_RESTARTS = 3
 _MAX_RETRIES = 2

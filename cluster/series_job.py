@@ -27,12 +27,12 @@ from forecaster.training.series_file import (
     store_series,
 )
 from forecaster.training.sources import simulated_series
+from market.lake.manifest import bucket_of
 from market.leases import LeaseHeldError, hold
-from market.manifest import bucket_of
 from market.storage import Folder
 
 if TYPE_CHECKING:
-    from market.history import MarketHistory
+    from market.lake.history import MarketHistory
 
 _SYMBOLS_PER_TASK = 64
 _BUILDER_CPUS = 0.5

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from market.errors import StoreError
 from market.flags import Flag
-from market.forecast_schema import Kind
 from market.storage import Folder, writing
+from market.table.schema import Kind
 
 Frames = dict[Kind, pl.DataFrame]
 

@@ -23,7 +23,7 @@ from market.fields import FEATURES
 from market.windows import SymbolSeries
 
 if TYPE_CHECKING:
-    from market.history import MarketHistory
+    from market.lake.history import MarketHistory
 
 _SERIES_COLUMNS = ("timestamp", "session", "close_utc", *FEATURES, "flags")
 

@@ -35,7 +35,7 @@ from forecaster.training.publishing import require_writable
 from forecaster.training.run import Surroundings, TrainingRun
 from forecaster.training.series_file import open_series
 from market.errors import CandlecastError, CheckpointError
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 from market.leases import LeaseLostError, hold
 from market.storage import Folder
 

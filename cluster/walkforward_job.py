@@ -22,10 +22,10 @@ from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.registry import KNOWN, cutoff_of, resolve_model
 from forecaster.training.config import DataSettings, PredictorTraining, TrainingError
 from market.errors import AsOfError
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 from market.leases import hold
 from market.storage import Folder
-from market.walkforwards import FoldRecord, WalkForwardRecord
+from market.table.walkforwards import FoldRecord, WalkForwardRecord
 
 RECORD = "walkforward.json"
 _LEASE = "walkforward"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from backtest import BacktestResult
     from backtest.settings import BacktestRequest
-    from market.forecasts import ForecastTable
+    from market.table.forecasts import ForecastTable
 
 SHOWN = (
     "Total return",
@@ -172,7 +172,7 @@ def load(request: BacktestRequest) -> dict[str, Any]:
 
     from backtest.fills.prices import BAR_COLUMNS
     from backtest.scores.own import read_scores
-    from market.history import MarketHistory
+    from market.lake.history import MarketHistory
 
     history = MarketHistory.open(request.store, version=request.store_version)
     provenance = {"version of the store": history.version}
@@ -180,8 +180,8 @@ def load(request: BacktestRequest) -> dict[str, Any]:
     start = None
     if request.forecasts is not None:
         from backtest.scores.forecasts import FORECAST_COLUMNS
-        from market.forecasts import ForecastTable
-        from market.walkforwards import WalkForwardRecord
+        from market.table.forecasts import ForecastTable
+        from market.table.walkforwards import WalkForwardRecord
 
         table = ForecastTable(request.forecasts)
         model_id = _model_id(table, request.model_id)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cluster.forecast_job import ForecastReport
     from cluster.settings import ForecastSettings
-    from market.forecast_schema import SymbolNote
+    from market.table.schema import SymbolNote
 
 
 def register(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.forecast_job import ForecastReport
-from market.quality import Quality
+from market.lake.quality import Quality
 
 Status = Literal["done", "already done", "running elsewhere", "stopped"]
 

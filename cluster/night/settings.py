@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.settings import ForecastSettings, Place, load_settings
 from market.errors import ConfigError
-from market.history import AsOf
-from market.quality import GateSettings
+from market.lake.history import AsOf
+from market.lake.quality import GateSettings
 from market.spec import Label
 
 _OWN_KEYS = frozenset({"store", "out", "as_of", "store_version"})

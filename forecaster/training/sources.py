@@ -13,7 +13,7 @@ from market.fields import FEATURES
 from market.synthetic import simulate_market
 
 if TYPE_CHECKING:
-    from market.history import MarketHistory
+    from market.lake.history import MarketHistory
 
 
 def history_series(histories: Iterable[MarketHistory]) -> list[TrainingSeries]:

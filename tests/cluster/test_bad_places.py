@@ -18,10 +18,10 @@ from cluster.forecast_job import run_forecast
 from cluster.settings import ForecastSettings
 from cluster.staging import DateResult, FinishedShard, ShardFiles
 from market.errors import ConfigError
-from market.forecast_schema import STEPS_SCHEMA
-from market.forecasts import ForecastTable
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 from market.storage import Folder
+from market.table.forecasts import ForecastTable
+from market.table.schema import STEPS_SCHEMA
 from tests.cluster.conftest import LOOKBACK, Outcome
 
 pytestmark = pytest.mark.usefixtures("local_ray")

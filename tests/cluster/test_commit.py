@@ -13,10 +13,10 @@ import pytest
 from deltalake import DeltaTable
 
 from market.errors import StoreError
-from market.forecast_schema import PATH_STATS_SCHEMA, STEPS_SCHEMA, Kind, Published
-from market.forecasts import ForecastTable
 from market.leases import hold
-from market.vacuum import lease_name, vacuum
+from market.table.forecasts import ForecastTable
+from market.table.schema import PATH_STATS_SCHEMA, STEPS_SCHEMA, Kind, Published
+from market.table.vacuum import lease_name, vacuum
 
 DAY, NEXT_DAY = date(2016, 1, 8), date(2016, 1, 15)
 

@@ -12,8 +12,8 @@ from deltalake import DeltaTable
 
 from forecaster.summary import QUANTILES
 from market.flags import Flag
-from market.forecast_schema import QUANTILE_NAMES, STEPS_SCHEMA
-from market.forecasts import ForecastTable
+from market.table.forecasts import ForecastTable
+from market.table.schema import QUANTILE_NAMES, STEPS_SCHEMA
 from tests.cluster.conftest import LOOKBACK, Outcome
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.forecast_job import run_forecast
 from cluster.settings import ForecastSettings
-from market.forecasts import ForecastTable
+from market.table.forecasts import ForecastTable
 from tests.cluster.conftest import make_store
 
 pytestmark = pytest.mark.usefixtures("local_ray")

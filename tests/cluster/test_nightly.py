@@ -17,8 +17,8 @@ import yaml
 
 from cluster.night.settings import NightlySettings
 from cluster.settings import load_settings
-from market.forecasts import ForecastTable
 from market.spec import AsOf
+from market.table.forecasts import ForecastTable
 from tests.cluster.conftest import LOOKBACK, Outcome
 
 pytestmark = pytest.mark.usefixtures("local_ray")

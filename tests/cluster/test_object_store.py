@@ -17,10 +17,10 @@ import pytest
 from cluster.forecast_job import run_forecast
 from cluster.settings import ForecastSettings
 from market.errors import StoreError
-from market.forecasts import ForecastTable
 from market.leases import LeaseHeldError, hold, live_leases
 from market.storage import Folder
-from market.vacuum import vacuum
+from market.table.forecasts import ForecastTable
+from market.table.vacuum import vacuum
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")

@@ -11,8 +11,8 @@ import pytest
 
 from cluster.isolation import Pass, ShardNotes
 from cluster.settings import ForecastSettings
-from market.forecasts import ForecastTable
 from market.storage import Folder
+from market.table.forecasts import ForecastTable
 
 A_SYMBOL_KILLS_ITS_PROCESS = """
 import os, sys

@@ -16,14 +16,14 @@ from cluster.run import ForecastRunError
 from cluster.session import ray_session
 from cluster.settings import ForecastSettings
 from market.errors import ConfigError, ForecastInputError
-from market.forecasts import ForecastTable
+from market.table.forecasts import ForecastTable
 from tests.cluster.conftest import make_store
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 DIES_BEFORE_ITS_SECOND_DATE_SHOWS = """
 import os
-from market.forecasts import ForecastTable
+from market.table.forecasts import ForecastTable
 from tests.cluster.conftest import make_store
 
 whole = ForecastTable._commit

@@ -28,10 +28,10 @@ from forecaster.training import PredictorTraining, TokenizerTraining, train_toke
 from forecaster.training.checkpoints import Checkpoints
 from forecaster.training.metrics import TIMING, read_metrics
 from forecaster.training.series_file import open_series, store_series
-from market.forecasts import ForecastTable
-from market.history import MarketHistory
-from market.importers import import_frame
+from market.importing.files import import_frame
+from market.lake.history import MarketHistory
 from market.synthetic import SimulatorParams, simulate_market
+from market.table.forecasts import ForecastTable
 from tests.cluster.conftest import SPEC, Outcome, make_store
 from tests.forecaster.training_group import train_in_group
 

@@ -18,10 +18,10 @@ from cluster.settings import load_settings
 from cluster.walkforward_job import plan_folds
 from cluster.walkforward_settings import WalkForwardSettings
 from market.errors import BacktestInputError, StoreError
-from market.forecasts import ForecastTable
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 from market.synthetic import SimulatorParams, simulate_market
-from market.walkforwards import WalkForwardRecord
+from market.table.forecasts import ForecastTable
+from market.table.walkforwards import WalkForwardRecord
 from tests.cluster.conftest import Outcome, make_store
 
 SETTINGS: dict[str, Any] = {

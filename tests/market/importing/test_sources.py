@@ -11,7 +11,7 @@ import pytest
 
 from market import ImportOptions, Label, MarketHistory, check_bars, import_files
 from market.errors import CandlecastError, ConfigError, SourceError, StoreError
-from market.importers import find_files, import_query, read_source, symbol_from_name
+from market.importing.files import find_files, import_query, read_source, symbol_from_name
 
 DAILY = "Date,Open,High,Low,Close,Volume\n2024-01-02,10,11,9,10.5,100\n2024-01-03,10,11,9,10,200\n"
 

@@ -14,8 +14,8 @@ from deltalake import DeltaTable
 from pydantic import BaseModel, ValidationError
 
 from market.errors import StoreError
-from market.forecast_schema import FORMAT, KINDS, Kind, Published, RunRecord
 from market.storage import Folder
+from market.table.schema import FORMAT, KINDS, Kind, Published, RunRecord
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 

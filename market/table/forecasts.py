@@ -30,9 +30,10 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from market import records
 from market.errors import StoreError
-from market.forecast_schema import (
+from market.storage import Folder
+from market.table import records
+from market.table.schema import (
     KINDS,
     PARTITION_BY,
     ROW_ORDER,
@@ -42,7 +43,6 @@ from market.forecast_schema import (
     Published,
     RunRecord,
 )
-from market.storage import Folder
 
 COMMIT_ATTEMPTS = 20
 _ONE_FILE = 2**50  # bytes: a partition is never split

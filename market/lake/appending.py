@@ -15,7 +15,7 @@ import polars as pl
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import sessions_and_closes
 from market.fields import FEATURES
-from market.manifest import BarFile, bucket_of, write_table
+from market.lake.manifest import BarFile, bucket_of, write_table
 from market.spec import StoreSpec
 
 _KEY = ("symbol", "timestamp")

@@ -17,15 +17,15 @@ import polars as pl
 
 from market.bars import CheckedBars, check_bars
 from market.calendars import canonical_venue, venue_tz
-from market.columns import find_columns, read_number, read_times
 from market.errors import SourceError, StoreError
 from market.fields import FEATURES, PRICES
 from market.flags import Flag
-from market.history import ImportReport, MarketHistory, OnConflict
-from market.inference import infer_freq, infer_label
-from market.manifest import current_version
+from market.importing.columns import find_columns, read_number, read_times
+from market.importing.inference import infer_freq, infer_label
+from market.importing.sql_source import read_query
+from market.lake.history import ImportReport, MarketHistory, OnConflict
+from market.lake.manifest import current_version
 from market.spec import DAILY, Label, StoreSpec, parse_freq
-from market.sql_source import read_query
 
 _PARQUET = {".parquet", ".pq", ".parq"}
 _CSV = {".csv", ".txt", ".tsv"}

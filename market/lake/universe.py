@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from market.errors import ConfigError
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 from market.spec import AsOf
 
 _LIQUIDITY_SESSIONS = 60

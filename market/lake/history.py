@@ -16,7 +16,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
-from market.appending import (
+from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
+from market.calendars import local_to_utc
+from market.errors import AsOfError, StoreError
+from market.fields import FEATURES
+from market.lake.appending import (
     ImportReport,
     OnConflict,
     compare,
@@ -25,7 +29,7 @@ from market.appending import (
     with_closes,
     write_bars,
 )
-from market.asof import (
+from market.lake.asof import (
     as_of_row,
     is_range,
     parse_moment,
@@ -33,11 +37,7 @@ from market.asof import (
     require_inside,
     session_close,
 )
-from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
-from market.calendars import local_to_utc
-from market.errors import AsOfError, StoreError
-from market.fields import FEATURES
-from market.manifest import (
+from market.lake.manifest import (
     Manifest,
     bucket_of,
     current_version,

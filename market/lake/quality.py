@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 from market.spec import AsOf
 
 CLOCK_TOLERANCE = timedelta(minutes=5)

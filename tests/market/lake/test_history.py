@@ -17,7 +17,7 @@ import pytest
 
 from market import BAR_SCHEMA, AsOf, Label, MarketHistory, StoreSpec, import_frame
 from market.errors import AsOfError, StoreError
-from market.manifest import bucket_of, writer_lock
+from market.lake.manifest import bucket_of, writer_lock
 
 MakeBars = Callable[..., pl.DataFrame]
 SYMBOLS = ["AAPL", "BRK.B", "BTC/USDT"]
@@ -171,7 +171,7 @@ def test_a_killed_import_leaves_the_previous_version(
     script = f"""
 import os, signal, sys
 import polars as pl
-import market.history as lake
+import market.lake.history as lake
 from market import MarketHistory, import_frame
 publish = lake.publish
 lake.publish = lambda *args: os.kill(os.getpid(), signal.SIGKILL)

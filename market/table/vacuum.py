@@ -16,9 +16,9 @@ from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
-from market.forecast_schema import KINDS
-from market.forecasts import ForecastTable
 from market.leases import LeaseHeldError, hold, live_leases
+from market.table.forecasts import ForecastTable
+from market.table.schema import KINDS
 
 STAGING_AGE = timedelta(days=7)
 """An interrupted run younger than this may still be resumed."""
