@@ -34,7 +34,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cluster.train_job import TrainingRequest, run_training
+from cluster.training.job import TrainingRequest, run_training
 from forecaster.training import PredictorTraining, Surroundings, TrainingRun, TrainingSeries
 from forecaster.training.config import SimulatedMarkets
 from forecaster.training.metrics import read_metrics

@@ -13,22 +13,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
+from cluster.forecasting.identity import bars_digest, bars_read, digest, identity_of
 from cluster.settings import ForecastSettings
+from forecaster.registry import LoadedModel
 from market.errors import ForecastInputError
+from market.lake.history import MarketHistory
 from market.lake.manifest import bucket_of
 from market.lake.universe import parse_universe
 from market.spec import AsOf
 from market.table.schema import SymbolNote
-from market.windows import SymbolSeries, eligibility, window_at
-
-if TYPE_CHECKING:
-    from forecaster import LoadedModel
-    from market.lake.history import MarketHistory
+from market.windows import SymbolSeries, eligibility
 
 SYMBOLS_PER_SHARD = 64
 _SERIES_PER_TILE = 16
@@ -191,8 +190,8 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
             else:
                 reasons[as_of, reason].append(symbol)
         if series is not None and eligible:
-            read_N = _bars_read(series, eligible, settings.lookback)
-            digests[symbol] = _bars_digest(series, read_N, eligible)
+            read_N = bars_read(series, eligible, settings.lookback)
+            digests[symbol] = bars_digest(series, read_N, eligible)
             members.append(ShardSymbol(symbol, tuple(eligible)))
             first_sessions[symbol] = series.sessions_N[read_N.argmax()].item()
     members.sort(key=lambda member: member.symbol)
@@ -209,7 +208,7 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
     bars_hash = hashlib.blake2b(digest_size=16)
     for symbol in sorted(digests):
         bars_hash.update(digests[symbol])
-    identity = _identity(history, loaded, settings, as_ofs, bars_hash.hexdigest())
+    identity = identity_of(history, loaded, settings, as_ofs, bars_hash.hexdigest())
     return Plan(
         run_id=digest(json.dumps(identity, sort_keys=True).encode()),
         identity=identity,
@@ -230,11 +229,6 @@ def _by_moment(note: tuple[tuple[AsOf, str], list[str]]) -> tuple[datetime, str]
     return as_of.close_utc, reason
 
 
-def digest(content: bytes) -> str:
-    """16 hexadecimal digits that name a content."""
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
 def _series(
     history: MarketHistory, symbols: Sequence[str], as_of: AsOf
 ) -> Iterator[tuple[str, SymbolSeries | None]]:
@@ -244,59 +238,3 @@ def _series(
         present = {s.symbol: s for s in history.series(list(chunk), as_of=as_of.close_utc)}
         for symbol in chunk:
             yield symbol, present.get(symbol)
-
-
-def _bars_read(
-    series: SymbolSeries, eligible: Sequence[AsOf], lookback: int
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    read_N = np.zeros(len(series), dtype=np.bool_)
-    for as_of in eligible:
-        window = window_at(series, as_of, lookback)
-        read_N[window.first : window.last] = True
-    return read_N
-
-
-def _bars_digest(
-    series: SymbolSeries, read_N: np.ndarray[tuple[int], np.dtype[np.bool_]], eligible: list[AsOf]
-) -> bytes:
-    """Hash of what a symbol's forecasts depend on: its moments and every bar of its windows."""
-    hashed = hashlib.blake2b(digest_size=16)
-    hashed.update(json.dumps([series.symbol, [str(a.close_us) for a in eligible]]).encode())
-    for column in (
-        series.timestamps_N,
-        series.close_utc_N,
-        series.values_NF,
-        series.flags_N,
-    ):
-        hashed.update(np.ascontiguousarray(column[read_N]).tobytes())
-    return hashed.digest()
-
-
-def _identity(
-    history: MarketHistory,
-    loaded: LoadedModel,
-    settings: ForecastSettings,
-    as_ofs: Sequence[AsOf],
-    bars: str,
-) -> dict[str, Any]:
-    spec = history.spec
-    return {
-        "model_id": loaded.forecaster.model_id,
-        "as_of": [as_of.close_utc.isoformat() for as_of in as_ofs],
-        "lookback": settings.lookback,
-        "horizon": settings.horizon,
-        "paths": settings.paths,
-        "sampling": {
-            "temperature": settings.temperature,
-            "top_k": settings.top_k,
-            "top_p": settings.top_p,
-        },
-        "seed": settings.seed,
-        "repair": settings.repair,
-        "keep_paths": settings.keep_paths,
-        # The driver, which may have no GPU, loads the model on its CPU.
-        "numerics": dict(loaded.forecaster.numerics(settings.paths, settings.device)),
-        "spec": [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],
-        "trained_through": None if loaded.trained_through is None else str(loaded.trained_through),
-        "bars": bars,
-    }

@@ -14,9 +14,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.forecast_job import run_forecast
+from cluster.forecasting.job import run_forecast
+from cluster.forecasting.staging import DateResult, FinishedShard, ShardFiles
 from cluster.settings import ForecastSettings
-from cluster.staging import DateResult, FinishedShard, ShardFiles
 from market.errors import ConfigError
 from market.lake.history import MarketHistory
 from market.storage import Folder

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 import ray
 
-from cluster.forecast_job import run_forecast
-from cluster.run import ForecastRunError
+from cluster.forecasting.actor_pool import ForecastRunError
+from cluster.forecasting.job import run_forecast
 from cluster.session import ray_session
 from cluster.settings import ForecastSettings
 from market.errors import ConfigError, ForecastInputError

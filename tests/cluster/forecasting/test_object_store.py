@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.forecast_job import run_forecast
+from cluster.forecasting.job import run_forecast
 from cluster.settings import ForecastSettings
 from market.errors import StoreError
 from market.leases import LeaseHeldError, hold, live_leases

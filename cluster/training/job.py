@@ -22,9 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cluster.follow import following
-from cluster.series_job import SeriesSource, ensure, lake_source, simulated_source
 from cluster.session import require_cpus, training_session
+from cluster.training.progress import following
+from cluster.training.series import SeriesSource, ensure, lake_source, simulated_source
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.registry import KNOWN, cutoff_of
 from forecaster.training.checkpoints import Checkpoints
@@ -107,7 +107,7 @@ def run_training(
 
     Raises CandlecastError for input that cannot be trained on, and where the workers fail for good.
     """
-    from cluster.train_page import write_training_page
+    from cluster.training.page import write_training_page
 
     began = time.monotonic()
     require_cpus(request.workers, request.threads, request.address, gpus=request.gpus)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.isolation import Pass, ShardNotes
+from cluster.forecasting.isolation import Pass, ShardNotes
 from cluster.settings import ForecastSettings
 from market.storage import Folder
 from market.table.forecasts import ForecastTable
@@ -30,7 +30,7 @@ def poison():
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False,
          object_store_memory=10**8, runtime_env={"worker_process_setup_hook": poison})
-from cluster.forecast_job import run_forecast
+from cluster.forecasting.job import run_forecast
 from cluster.settings import ForecastSettings
 run_forecast(ForecastSettings.model_validate_json(sys.argv[1]))
 """

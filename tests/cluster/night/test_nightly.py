@@ -23,7 +23,7 @@ from tests.cluster.conftest import LOOKBACK, Outcome
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "nightly.yaml"
+CONFIG = Path(__file__).resolve().parents[3] / "configs" / "nightly.yaml"
 
 
 class House:

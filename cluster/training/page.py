@@ -34,7 +34,7 @@ def write_training_page(run: TrainingRun, out: Path, page: Path, *, workers: int
     lines = read_metrics(out)
     tokenizer = run.tokenizer or KronosTokenizer.from_pretrained(out)
     shown = gallery(tokenizer.cpu(), _windows(run))
-    html = template("train_page.html.j2", HERE).render(
+    html = template("page.html.j2", HERE).render(
         title=f"Training of a {run.kind}",
         kind=run.kind,
         folder=out.name,

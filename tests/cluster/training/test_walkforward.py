@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.settings import load_settings
-from cluster.walkforward_job import plan_folds
-from cluster.walkforward_settings import WalkForwardSettings
+from cluster.training.walkforward import plan_folds
+from cluster.training.walkforward_settings import WalkForwardSettings
 from market.errors import BacktestInputError, StoreError
 from market.lake.history import MarketHistory
 from market.synthetic import SimulatorParams, simulate_market
@@ -159,6 +159,6 @@ def test_what_folds_train_on_is_over_a_horizon_before_they_forecast(
 
 
 def test_the_shipped_config_is_valid() -> None:
-    shipped = Path(__file__).parents[2] / "configs" / "train" / "walkforward.yaml"
+    shipped = Path(__file__).parents[3] / "configs" / "train" / "walkforward.yaml"
     settings = load_settings(shipped, WalkForwardSettings, {"store": "s"})
     assert settings.base == "nano"

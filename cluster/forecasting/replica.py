@@ -19,11 +19,12 @@ import polars as pl
 import pyarrow as pa
 import ray
 
-from cluster.isolation import ShardNotes
-from cluster.rows import ReplicaJob, Task, series_notes, table_rows
-from cluster.staging import DateResult, Frames, SeriesNote, ShardFiles
-from cluster.stream import SymbolJob, jobs_of_block
-from cluster.weights import SharedWeights
+from cluster.forecasting.isolation import ShardNotes
+from cluster.forecasting.rows import series_notes, table_rows
+from cluster.forecasting.staging import DateResult, Frames, SeriesNote, ShardFiles
+from cluster.forecasting.stream import SymbolJob, jobs_of_block
+from cluster.forecasting.weights import SharedWeights
+from cluster.forecasting.work import ReplicaJob, Task
 from forecaster.interface import Forecaster, WindowBatch
 from market.calendars import future_timestamps, utc_datetime
 from market.errors import CheckpointError

@@ -17,7 +17,7 @@ from ray.data import Dataset, TaskPoolStrategy, read_datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from cluster.plan import Shard
+from cluster.forecasting.plan import Shard
 from cluster.session import READER_CLAIM
 from market.fields import FEATURES
 from market.windows import SymbolSeries

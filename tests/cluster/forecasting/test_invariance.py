@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.forecast_job import run_forecast
+from cluster.forecasting.job import run_forecast
 from cluster.settings import ForecastSettings
 from market.table.forecasts import ForecastTable
 from tests.cluster.conftest import make_store
@@ -56,7 +56,7 @@ def test_bars_after_as_of_change_nothing(
 def test_a_bar_that_was_read_changes_the_run(
     settings: ForecastSettings, bars: pl.DataFrame, dates: list[str], tmp_path: Path
 ) -> None:
-    from cluster.plan import build_plan
+    from cluster.forecasting.plan import build_plan
     from forecaster import load_forecaster
 
     day = pl.col("timestamp") == pl.lit(dates[0]).str.to_datetime()

@@ -6,59 +6,18 @@ Legend: B series, S paths, H horizon, F features, Q quantiles.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from cluster.isolation import Pass
-from cluster.staging import Frames, SeriesNote
-from forecaster.interface import SamplePaths, SamplingParams
-from forecaster.kronos.engine import Precision
-from forecaster.kronos.pipeline import Overflow
+from cluster.forecasting.staging import Frames, SeriesNote
+from cluster.forecasting.work import ReplicaJob, Task
+from forecaster.interface import SamplePaths
 from forecaster.summary import QUANTILES, summarise
 from market.calendars import utc_datetime
 from market.fields import FEATURES
 from market.flags import Flag
-from market.spec import StoreSpec
-from market.storage import Folder
 from market.table.schema import SCHEMAS
-from market.windows import SymbolSeries, Window
-
-
-@dataclass(frozen=True)
-class ReplicaJob:
-    """What every replica of a run needs to know."""
-
-    run_id: str
-    model_id: str
-    model: str
-    tokenizer: str | None
-    trained_through: date | None
-    spec: StoreSpec
-    lookback: int
-    horizon: int
-    paths: int
-    sampling: SamplingParams
-    precision: Precision
-    overflow: Overflow
-    memory_mb: int | None
-    seed: int
-    repair: bool
-    keep_paths: bool
-    staging: Folder
-    device: str
-    """Of the replicas, as torch names it."""
-    submission: Pass
-
-
-class Task(NamedTuple):
-    """One window to forecast."""
-
-    series: SymbolSeries
-    window: Window
 
 
 def series_notes(tasks: Sequence[Task], paths: SamplePaths) -> list[SeriesNote]:

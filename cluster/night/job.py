@@ -14,10 +14,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.forecast_job import run_forecast
+from cluster.forecasting.job import run_forecast
+from cluster.night.page import night_page
 from cluster.night.report import NightReport, Status
 from cluster.night.settings import NightlySettings
-from cluster.night_page import night_page
 from market.errors import ConfigError, StoreError
 from market.importing.files import ImportOptions, find_files, import_files
 from market.lake.history import MarketHistory

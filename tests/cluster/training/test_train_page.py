@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.train_page import write_training_page
+from cluster.training.page import write_training_page
 from forecaster.training import Surroundings, TrainingRun, TrainingSeries, training_series
 from forecaster.training.config import SimulatedMarkets
 from forecaster.training.gallery import gallery

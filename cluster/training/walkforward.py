@@ -16,8 +16,8 @@ from typing import Any
 
 from backtest.walkforward import folds
 from cluster.settings import ForecastSettings
-from cluster.train_job import TrainingReport, TrainingRequest, run_training
-from cluster.walkforward_settings import WalkForwardSettings
+from cluster.training.job import TrainingReport, TrainingRequest, run_training
+from cluster.training.walkforward_settings import WalkForwardSettings
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.registry import KNOWN, cutoff_of, resolve_model
 from forecaster.training.config import DataSettings, PredictorTraining, TrainingError
@@ -133,7 +133,7 @@ def _run_fold(
     tokenizer: str,
     report: Callable[[str], None],
 ) -> FoldRecord:
-    from cluster.forecast_job import run_forecast
+    from cluster.forecasting.job import run_forecast
 
     training = settings.training
     request = TrainingRequest(

@@ -21,15 +21,15 @@ from datetime import date
 
 import polars as pl
 
-from cluster.isolation import Pass
-from cluster.plan import Plan, Shard, build_plan
-from cluster.records import final_record, new_record, newest_night
-from cluster.rows import ReplicaJob
+from cluster.forecasting.isolation import Pass
+from cluster.forecasting.plan import Plan, Shard, build_plan
+from cluster.forecasting.records import final_record, new_record, newest_night
+from cluster.forecasting.staging import FinishedShard
+from cluster.forecasting.tally import Activity
+from cluster.forecasting.weights import shared_weights
+from cluster.forecasting.work import ReplicaJob
 from cluster.session import Pool, replica_pool
 from cluster.settings import ForecastSettings
-from cluster.staging import FinishedShard
-from cluster.tally import Activity
-from cluster.weights import shared_weights
 from forecaster import LoadedModel, SamplingParams, load_forecaster
 from market.errors import CandlecastError, ForecastInputError
 from market.importing.files import import_query
@@ -186,7 +186,7 @@ def _stream(
     report: Report,
 ) -> tuple[int, Activity | None]:
     """Forecast the shards that have no manifest yet; how many forecasts the others hold."""
-    from cluster.run import run_shards  # Ray reads its environment when it is imported
+    from cluster.forecasting.actor_pool import run_shards
 
     todo = [shard for shard in shards if FinishedShard.read(job.staging, shard.key) is None]
     resumed = plan.n_forecasts - sum(shard.n_forecasts for shard in todo)

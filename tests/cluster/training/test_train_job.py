@@ -21,8 +21,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from cluster.series_job import SeriesSource, ensure, lake_source
 from cluster.session import ray_session
+from cluster.training.series import SeriesSource, ensure, lake_source
 from forecaster.kronos.predictor import Kronos
 from forecaster.training import PredictorTraining, TokenizerTraining, train_tokenizer
 from forecaster.training.checkpoints import Checkpoints

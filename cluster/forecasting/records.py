@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 
-from cluster.plan import Plan
+from cluster.forecasting.plan import Plan
+from cluster.forecasting.staging import DateResult, FinishedShard
 from cluster.settings import ForecastSettings
-from cluster.staging import DateResult, FinishedShard
 from forecaster import LoadedModel
 from market.lake.history import MarketHistory
 from market.table.forecasts import Committed

@@ -26,14 +26,14 @@ from ray.exceptions import RayError, RayTaskError, UserCodeException
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.plan import Shard
-from cluster.replica import Replica
-from cluster.rows import ReplicaJob
+from cluster.forecasting.plan import Shard
+from cluster.forecasting.replica import Replica
+from cluster.forecasting.staging import FinishedShard
+from cluster.forecasting.stream import shard_dataset
+from cluster.forecasting.tally import Activity, Tally
+from cluster.forecasting.weights import SharedWeights
+from cluster.forecasting.work import ReplicaJob
 from cluster.session import REPLICA_CPUS, Pool
-from cluster.staging import FinishedShard
-from cluster.stream import shard_dataset
-from cluster.tally import Activity, Tally
-from cluster.weights import SharedWeights
 from market import errors
 from market.errors import CandlecastError
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from backtest.report.page import template
 from cluster.night.report import NightReport
 from cluster.night.settings import NightlySettings
 from market.table.forecasts import ForecastTable
 from market.table.schema import RunRecord
 
+HERE = Path(__file__).parent
 _SHOWN = 10
 _BINS = 20
 
@@ -30,19 +32,11 @@ class _Bar(NamedTuple):
 
 def night_page(settings: NightlySettings, night: NightReport) -> str:
     """The night as HTML: what came in, what was forecast, what was left out, how long it took."""
-    from jinja2 import Environment, StrictUndefined
-
     record = night.forecast.record if night.forecast else None
     outlook = _outlook(settings, record) if record else []
     reach = max((abs(v) for bar in outlook for v in (bar.low, bar.high)), default=1.0)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["percent"] = lambda value, digits=1: f"{value:.{digits}%}"
-    environment.filters["signed"] = lambda value: f"{value:+.2%}"
-    template = environment.from_string(
-        files("cluster").joinpath("night_page.html.j2").read_text(encoding="utf-8")
-    )
     shown = outlook if len(outlook) <= 2 * _SHOWN else [*outlook[:_SHOWN], *outlook[-_SHOWN:]]
-    return template.render(
+    return template("page.html.j2", HERE).render(
         night=night,
         summary=night.summary(),
         quality=night.quality,
