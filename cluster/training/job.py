@@ -29,11 +29,11 @@ from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.registry import KNOWN, cutoff_of
 from forecaster.training.checkpoints import Checkpoints
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
+from forecaster.training.data.series_file import open_series
 from forecaster.training.loop import CHECKPOINTS
-from forecaster.training.peers import Peers
+from forecaster.training.process_group import Peers
 from forecaster.training.publishing import require_writable
 from forecaster.training.run import Surroundings, TrainingRun
-from forecaster.training.series_file import open_series
 from market.errors import CandlecastError, CheckpointError
 from market.lake.history import MarketHistory
 from market.leases import LeaseLostError, hold

@@ -16,10 +16,10 @@ from backtest.report import style
 from backtest.report.page import as_html, css, template, write_page
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.training.gallery import Example, Gallery, gallery
-from forecaster.training.metrics import read_metrics
+from forecaster.training.data.pools import TrainingBatch, validation_batches
+from forecaster.training.examples import Example, Gallery, gallery
 from forecaster.training.run import TrainingRun
-from forecaster.training.windows import TrainingBatch, validation_batches
+from forecaster.training.run_log import read_metrics
 
 HERE = Path(__file__).parent
 _VIOLET, _PINK = "#8b5cf6", "#ec4899"

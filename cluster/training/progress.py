@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from forecaster.training.metrics import METRICS, progress, read_metrics
+from forecaster.training.run_log import METRICS, progress, read_metrics
 
 _POLL_SECONDS = 0.5
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecaster.training.config import SimulatedMarkets, TrainingError
-from forecaster.training.series_file import (
+from forecaster.training.data.series_file import (
     FORMAT,
     SeriesIndex,
     allocate,
@@ -26,7 +26,7 @@ from forecaster.training.series_file import (
     seal,
     store_series,
 )
-from forecaster.training.sources import simulated_series
+from forecaster.training.data.sources import simulated_series
 from market.lake.manifest import bucket_of
 from market.leases import LeaseHeldError, hold
 from market.storage import Folder

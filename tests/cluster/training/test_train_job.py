@@ -26,14 +26,14 @@ from cluster.training.series import SeriesSource, ensure, lake_source
 from forecaster.kronos.predictor import Kronos
 from forecaster.training import PredictorTraining, TokenizerTraining, train_tokenizer
 from forecaster.training.checkpoints import Checkpoints
-from forecaster.training.metrics import TIMING, read_metrics
-from forecaster.training.series_file import open_series, store_series
+from forecaster.training.data.series_file import open_series, store_series
+from forecaster.training.run_log import TIMING, read_metrics
 from market.importing.files import import_frame
 from market.lake.history import MarketHistory
 from market.synthetic import SimulatorParams, simulate_market
 from market.table.forecasts import ForecastTable
 from tests.cluster.conftest import SPEC, Outcome, make_store
-from tests.forecaster.training_group import train_in_group
+from tests.forecaster.training.training_group import train_in_group
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="victims are found in /proc")
 

@@ -11,9 +11,9 @@ import pytest
 from cluster.training.page import write_training_page
 from forecaster.training import Surroundings, TrainingRun, TrainingSeries, training_series
 from forecaster.training.config import SimulatedMarkets
-from forecaster.training.gallery import gallery
+from forecaster.training.examples import gallery
 from tests.browser import drawn_in_a_browser, our_part
-from tests.forecaster.test_training_run import predictor_settings, tokenizer_settings
+from tests.forecaster.training.test_run import predictor_settings, tokenizer_settings
 
 MARKET = SimulatedMarkets(seeds=(1500,), n_symbols=4, n_sessions=320, start=date(2015, 1, 2))
 

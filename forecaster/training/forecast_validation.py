@@ -22,8 +22,8 @@ from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.scores import crps, rank_correlation
 from forecaster.training.config import RunSettings, TrainingError, WindowSettings
-from forecaster.training.peers import Peers
-from forecaster.training.windows import Pool
+from forecaster.training.data.pools import Pool
+from forecaster.training.process_group import Peers
 
 
 @dataclass(frozen=True)

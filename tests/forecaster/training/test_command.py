@@ -9,7 +9,7 @@ import pytest
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "predictor"])

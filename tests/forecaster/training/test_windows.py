@@ -20,10 +20,10 @@ from forecaster.training.config import (
     TrainingError,
     WindowSettings,
 )
-from forecaster.training.plan import WindowPlan
-from forecaster.training.series_file import open_series, store_series
-from forecaster.training.splits import TargetSpan, is_held_out, require_disjoint, split_series
-from forecaster.training.windows import TrainingSeries, unbroken_runs, validation_batches
+from forecaster.training.data.batches import WindowPlan
+from forecaster.training.data.pools import TrainingSeries, unbroken_runs, validation_batches
+from forecaster.training.data.series_file import open_series, store_series
+from forecaster.training.data.splits import TargetSpan, is_held_out, require_disjoint, split_series
 
 DATA = DataSettings(
     train_through=date(2015, 12, 31),

@@ -26,10 +26,10 @@ from forecaster.training import (
 )
 from forecaster.training.checkpoints import Checkpoints
 from forecaster.training.config import SimulatedMarkets
-from forecaster.training.measures import measure_predictor
-from forecaster.training.metrics import TIMING
-from forecaster.training.splits import split_series
-from forecaster.training.windows import validation_batches
+from forecaster.training.data.pools import validation_batches
+from forecaster.training.data.splits import split_series
+from forecaster.training.run_log import TIMING
+from forecaster.training.validation import measure_predictor
 
 MARKET = SimulatedMarkets(seeds=(1500,), n_symbols=4, n_sessions=320, start=date(2015, 1, 2))
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forecaster.training.config import TrainingError, WindowSettings
-from forecaster.training.splits import Split
-from forecaster.training.windows import Pool, TrainingBatch, join
+from forecaster.training.data.pools import Pool, TrainingBatch, join
+from forecaster.training.data.splits import Split
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from forecaster.training import TrainingSeries, train_tokenizer
-from forecaster.training.metrics import read_metrics
-from forecaster.training.series_file import open_series, store_series
-from tests.forecaster.test_training_run import MARKET, tokenizer_settings
-from tests.forecaster.training_group import train_in_group
+from forecaster.training.data.series_file import open_series, store_series
+from forecaster.training.run_log import read_metrics
+from tests.forecaster.training.test_run import MARKET, tokenizer_settings
+from tests.forecaster.training.training_group import train_in_group
 
 
 @pytest.fixture(scope="module")

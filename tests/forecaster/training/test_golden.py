@@ -15,12 +15,12 @@ import torch
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.training.config import PredictorTraining, TokenizerTraining
+from forecaster.training.data.pools import TrainingBatch
 from forecaster.training.loop import Hooks, fit
 from forecaster.training.losses import predictor_loss, tokenizer_loss
-from forecaster.training.metrics import read_metrics
 from forecaster.training.objectives import Objective, PredictorObjective, TokenizerObjective
-from forecaster.training.peers import Peers
-from forecaster.training.windows import TrainingBatch
+from forecaster.training.process_group import Peers
+from forecaster.training.run_log import read_metrics
 
 Expected = dict[str, npt.NDArray[Any]]
 

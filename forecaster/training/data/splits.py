@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from forecaster.training.config import DataSettings, TrainingError, WindowSettings
-from forecaster.training.windows import Pool, Times, TrainingSeries, unbroken_runs
+from forecaster.training.data.pools import Pool, Times, TrainingSeries, unbroken_runs
 
 _ONE_DAY = timedelta(days=1)
 

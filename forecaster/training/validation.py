@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from forecaster.interface import CLOSE
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
+from forecaster.training.data.pools import TrainingBatch
 from forecaster.training.losses import predictor_loss
 from forecaster.training.objectives import tokens_of
-from forecaster.training.peers import Peers
-from forecaster.training.windows import TrainingBatch
+from forecaster.training.process_group import Peers
 
 ALONE = Peers()
 

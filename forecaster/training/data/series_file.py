@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forecaster.training.config import TrainingError
-from forecaster.training.windows import N_FEATURES, N_STAMPS, TrainingSeries
+from forecaster.training.data.pools import N_FEATURES, N_STAMPS, TrainingSeries
 from market.windows import time_features
 
 FORMAT = 1

@@ -15,7 +15,7 @@ from forecaster.training import (
     TokenizerTraining,
     TrainingRun,
 )
-from forecaster.training.series_file import open_series
+from forecaster.training.data.series_file import open_series
 
 
 def train_in_group(

@@ -22,10 +22,10 @@ from forecaster.training import (
     train_tokenizer,
     training_series,
 )
+from forecaster.training.data.splits import is_held_out
 from forecaster.training.losses import predictor_loss
-from forecaster.training.metrics import read_metrics
-from forecaster.training.splits import is_held_out
-from tests.forecaster.test_training_run import (
+from forecaster.training.run_log import read_metrics
+from tests.forecaster.training.test_run import (
     MARKET,
     predictor_settings,
     shared_parts,

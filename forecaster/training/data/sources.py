@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from forecaster.training.config import SimulatedMarkets, TrainingError
-from forecaster.training.windows import TrainingSeries
+from forecaster.training.data.pools import TrainingSeries
 from market.fields import FEATURES
 from market.synthetic import simulate_market
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from forecaster.interface import CLOSE
 from forecaster.kronos.quantizer import ids_to_bits
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.training.measures import entropy_of, evaluating, from_s1
-from forecaster.training.windows import TrainingBatch
+from forecaster.training.data.pools import TrainingBatch
+from forecaster.training.validation import entropy_of, evaluating, from_s1
 
 Ints = npt.NDArray[np.int64]
 
