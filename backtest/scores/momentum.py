@@ -26,7 +26,8 @@ def momentum_scores(prices: PriceTable, row_D: Int, bars: int, skip: int) -> pl.
             f"momentum of {bars} bars needs as many before the first decision; the bars given end "
             f"{prices.sessions_T[-1]}. Load earlier bars, or choose fewer."
         )
-    value_DN = prices.mark_TN[row_D - skip] / prices.mark_TN[row_D - bars] - 1
+    total_TN = prices.total_TN
+    value_DN = total_TN[row_D - skip] / total_TN[row_D - bars] - 1
     known_DN = np.isfinite(value_DN) & np.isfinite(prices.close_TN[row_D])
     d, c = np.nonzero(known_DN)
     return pl.DataFrame(

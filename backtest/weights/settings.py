@@ -38,7 +38,8 @@ class Signals:
     deviation_DN: Float | None = None
     """Its standard deviation."""
     window_return: Callable[[int, Int], Float] | None = None
-    """Returns (W, names) of the last bars known at a row; for the volatility target."""
+    """Returns (W, names) of the last bars at a row, NaN where not known; for the volatility
+    target."""
 
 
 @dataclass(frozen=True)
