@@ -24,7 +24,7 @@ def page(result: BacktestResult, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def clean() -> BacktestResult:
     """Nothing in-sample, no costs, one forecast date, no future to compare with."""
     market = random_market(30, n_days=24, n_symbols=2)
-    table = market.table.forecasts(random_scores(market, 31, [20]), horizon=10)
+    table = market.forecasts(random_scores(market, 31, [20]), horizon=10)
     return run_backtest(market.bars, table, BacktestSettings(k=1, min_fee=0, commission_bps=0))
 
 
