@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from math import isfinite
+from typing import Self
 
-from market.errors import BacktestInputError
+from pydantic import Field, model_validator
+
+from market.settings import Settings
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Costs of an order and of what is held; every field but maker_bps and funding_bps is 0 or
-    more.
+class Costs(Settings):
+    """Costs of an order and of what is held.
 
     An order of q shares at the reference price p of its bar fills at
     p · (1 ± (slippage + slippage_volatility · σ + impact · σ · √(q / V))), against the trader, with
@@ -22,52 +21,42 @@ class Costs:
     fills at its own price without slippage and pays maker_bps.
     """
 
-    commission_bps: float = 5.0
-    """Basis points of the order's value, either side."""
-    commission_per_share: float = 0.0
-    """Currency per share."""
-    min_fee: float = 1.0
-    """Least commission of an order, in the currency of the prices."""
-    slippage_bps: float = 5.0
-    """Basis points a fill is worse than the reference price."""
-    slippage_volatility: float = 0.0
-    """Further slippage, as a multiple of the volatility of one bar."""
-    impact: float = 0.0
-    """Coefficient of the square-root impact; 1 is the usual order of magnitude."""
-    borrow_bps: float = 0.0
-    """Basis points per year on the value of short positions."""
-    cash_rate: float = 0.0
-    """Interest per year on cash, as a fraction; 0.03 is 3%."""
-    debit_rate: float = 0.0
-    """Interest per year on borrowed cash, as a fraction."""
-    max_fee: float = 0.0
-    """Most commission of an order, taxes not counted; 0: no cap."""
-    buy_tax_bps: float = 0.0
+    commission_bps: float = Field(5.0, ge=0, lt=10_000)
+    """Commission in basis points of each order's value."""
+    commission_per_share: float = Field(0.0, ge=0)
+    """Commission per share, in the currency of the prices."""
+    min_fee: float = Field(1.0, ge=0)
+    """An order is charged at least this much, in the currency of the prices."""
+    max_fee: float = Field(0.0, ge=0)
+    """An order is charged at most this much, taxes apart, in the currency of the prices; 0: no
+    cap."""
+    buy_tax_bps: float = Field(0.0, ge=0, lt=10_000)
     """Basis points of a buy's value beyond the commission: stamp duty, currency conversion."""
-    sell_tax_bps: float = 0.0
-    """Likewise of a sale: stamp duty, transaction tax."""
-    maker_bps: float | None = None
-    """Commission of fills that waited in the book, instead of commission_bps; below 0 it is a
-    rebate. None: the same as others."""
+    sell_tax_bps: float = Field(0.0, ge=0, lt=10_000)
+    """Basis points of a sale's value beyond the commission: stamp duty, transaction tax."""
+    maker_bps: float | None = Field(None, gt=-10_000, lt=10_000)
+    """Commission of fills that waited in the book, below 0 a rebate. Without: commission_bps."""
+    slippage_bps: float = Field(5.0, ge=0, lt=10_000)
+    """Buys fill this many basis points above the reference price, sells as many below."""
+    slippage_volatility: float = Field(0.0, ge=0)
+    """Further slippage, in volatilities of one bar."""
+    impact: float = Field(0.0, ge=0)
+    """Square-root impact: this × volatility × √(order / volume); 1 is usual, 0 none."""
+    borrow_bps: float = Field(0.0, ge=0)
+    """Yearly fee on the value of shorts, in basis points."""
     funding_bps: float = 0.0
-    """Basis points per year that longs pay shorts on the value of positions (perpetual contracts);
-    below 0 shorts pay. Rates that change with time go into the actions, column `funding`."""
+    """Yearly rate that longs pay shorts on the value of positions, in basis points (perpetual
+    contracts); below 0 shorts pay. Rates that change with time are actions, column funding."""
+    cash_rate: float = Field(0.0, ge=0)
+    """Yearly interest on cash; 0.03 is 3%."""
+    debit_rate: float = Field(0.0, ge=0)
+    """Yearly interest on borrowed cash."""
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "maker_bps" and value is None:
-                continue
-            signed = field.name in ("maker_bps", "funding_bps")
-            if not (isfinite(value) and (signed or value >= 0)):
-                rule = "must be a number" if signed else "must be a number, 0 or more"
-                raise BacktestInputError(f"{field.name} {value}: {rule}")
-        for name in ("commission_bps", "slippage_bps", "buy_tax_bps", "sell_tax_bps", "maker_bps"):
-            value = getattr(self, name)
-            if value is not None and abs(value) >= 10_000:
-                raise BacktestInputError(f"{name} {value}: must be below 10000")
+    @model_validator(mode="after")
+    def _cap_above_floor(self) -> Self:
         if 0 < self.max_fee < self.min_fee:
-            raise BacktestInputError(f"max_fee {self.max_fee}: is below min_fee {self.min_fee}")
+            raise ValueError(f"`max_fee` {self.max_fee} is below `min_fee` {self.min_fee}")
+        return self
 
     @property
     def needs_volatility(self) -> bool:

@@ -20,7 +20,7 @@ from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets, more_o
 from backtest.fills.prices import PriceTable, kernel_inputs
 from backtest.fills.rules import KIND_WORDS, WORDS, Kind, Reason, Rules, configs
 from backtest.fills.simulation import Simulation
-from backtest.fills.stats import N_TOTALS, STATS, Total
+from backtest.fills.stats import N_TOTALS, Total
 from backtest.fills.targets import check_targets, target_set
 from backtest.fills.terms import Terms
 from market.errors import BacktestInputError
@@ -117,33 +117,6 @@ def simulate(
     )
 
 
-def simulate_many(
-    targets: Targets,
-    prices: PriceTable,
-    many: Sequence[tuple[int, Costs, Rules, float]],
-    *,
-    first_row: int,
-    last_row: int,
-    bars_per_year: float,
-) -> pl.DataFrame:
-    """Statistics (`backtest.fills.stats.STATS`) of many configurations, one row each, in order.
-
-    many: (index of the target set, costs, rules, starting cash). A pool of cash of its own, as for
-    each group of symbols, is a configuration with its own target set. Configurations run in
-    parallel; a result depends neither on the number of threads nor on its neighbours. All must
-    share one fill price. Raises BacktestInputError where they do not, and as `check_targets`.
-    """
-    from backtest.fills.many import simulate_many_nb
-
-    inputs = shared_inputs(targets, prices, many, bars_per_year=bars_per_year)
-    records, whole = configs(list(many), bars_per_year), np.array([0, last_row - first_row])
-    stats_CK, _ = simulate_many_nb(
-        inputs, targets, records, first_row, last_row, bars_per_year, whole,
-        more_of(inputs, targets, records),
-    )  # fmt: skip
-    return pl.DataFrame(dict(zip(STATS, stats_CK.T, strict=True)))
-
-
 def shared_inputs(
     targets: Targets,
     prices: PriceTable,
@@ -163,7 +136,6 @@ def shared_inputs(
         fill=fills.pop(),
         inside_bar=any(rules.inside_bar for _, _, rules, _ in many),
         participation=max(rules.participation for _, _, rules, _ in many),
-        stop_loss=float(any(rules.exits for _, _, rules, _ in many)),
         lag=1,
     )
     costs = Costs(

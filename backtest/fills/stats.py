@@ -58,8 +58,9 @@ STATS = (
     "orders",
     "misses",
 )
-"""Columns of `simulate_many`: mean and deviation per bar, Sharpe and Sortino annualised, kurtosis
-not in excess, exposure gross (longs and shorts, over equity), turnover over the whole walk."""
+"""Columns of `many.simulate_many_nb`: mean and deviation per bar, Sharpe and Sortino annualised,
+kurtosis not in excess, exposure gross (longs and shorts, over equity), turnover over the whole
+walk."""
 N_STATS = len(STATS)
 
 

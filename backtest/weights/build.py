@@ -13,7 +13,6 @@ import numpy.typing as npt
 from backtest.fills.inputs import Targets
 from backtest.fills.prices import known_returns
 from backtest.scores.decisions import Decisions
-from backtest.settings import BacktestSettings
 from backtest.weights.risk import volatility_and_beta, window_returns
 from backtest.weights.settings import Signals, StrategySettings
 from backtest.weights.strategies import build_targets
@@ -23,21 +22,15 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
 
-def strategy_of(settings: BacktestSettings) -> StrategySettings:
-    """The strategy among the settings."""
-    names = set(StrategySettings.__dataclass_fields__) - {"name"}
-    return StrategySettings(
-        name=settings.strategy, **{name: getattr(settings, name) for name in names}
-    )
-
-
 def targets_of(
     decisions: Decisions,
     strategy: StrategySettings,
     periods: float,
     groups: dict[str, str] | None = None,
+    *,
+    short: bool = False,
 ) -> Targets:
-    """Target weights of the strategy on these decisions."""
+    """Target weights of the strategy on these decisions. short: kelly may go below zero."""
     volatility_DN = beta_DN = return_TN = None
     by_risk = strategy.weighting == "inverse_volatility" or strategy.neutral == "beta"
     if by_risk or strategy.volatility_target:
@@ -53,6 +46,7 @@ def targets_of(
         mean_DN=decisions.matrix("mean") if kelly else None,
         deviation_DN=_deviations(decisions) if kelly else None,
         window_return=None if return_TN is None else partial(window_returns, return_TN),
+        short=short,
     )
     return build_targets(
         strategy, signals, bars_per_year=periods, group_N=_group_numbers(decisions, groups)
