@@ -49,7 +49,9 @@ def action_rows(
         "session", "symbol", maintain_order=True
     )
     if "close_utc" in chosen.columns:
-        row_A = np.searchsorted(close_utc_T, chosen["close_utc"].to_numpy().astype("datetime64[us]"))
+        row_A = np.searchsorted(
+            close_utc_T, chosen["close_utc"].to_numpy().astype("datetime64[us]")
+        )
     else:
         row_A = np.searchsorted(sessions_T, chosen["session"].to_numpy().astype("datetime64[D]"))
     column_A = np.array([column[symbol] for symbol in chosen["symbol"]], np.int64)

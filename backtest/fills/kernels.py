@@ -167,7 +167,11 @@ def simulate_nb(
             earned = cash * (config.cash_rate if cash > 0 else config.debit_rate)
             # 2. actions
             while action < len(m.action_row_A) and m.action_row_A[action] == t:
-                c, split, dividend = m.action_column_A[action], m.split_A[action], m.dividend_A[action]
+                c, split, dividend = (
+                    m.action_column_A[action],
+                    m.split_A[action],
+                    m.dividend_A[action],
+                )
                 if more is not None:
                     if len(m.funding_A) > 0 and shares_N[c] != 0:
                         funding += shares_N[c] * m.mark_TN[t - 1, c] * m.funding_A[action]
@@ -200,13 +204,12 @@ def simulate_nb(
                     shares_N[c] = 0.0
                     n_held = _without_nb(held_N, n_held, c)
                     if n_orders < space:
-                        _order_nb(
-                            orders[n_orders], -1, t, c, -size, price, price, 0.0, Kind.PAYOUT
-                        )
+                        _order_nb(orders[n_orders], -1, t, c, -size, price, price, 0.0, Kind.PAYOUT)
                     n_orders += 1
 
         # 4. fills: gather what is wanted into work_N, want_N, weight_N, due_N, stamped with t
-        decided, n_work, bar_kind = -1, 0, Kind.TRADE
+        decided, n_work = -1, 0
+        bar_kind: int = Kind.TRADE
         rest_to_zero = True
         base = equity_T[t - 1 - first] if t > first else config.cash
         if t > first or lag == 0:

@@ -2,15 +2,15 @@
 
 Slow and obvious; nothing but tests runs it. A bar t goes through these steps, in this order:
 
-1. *Carrying.* Cash earns (or owes) one bar of interest; shorts pay one bar of borrow fee, and longs
-   one bar of funding to shorts, on their last mark.
+1. *Carrying.* Cash earns (or owes) one bar of interest; shorts pay one bar of borrow fee, and
+   longs one bar of funding to shorts, on their last mark.
 2. *Actions.* A split multiplies shares (and wanted shares not filled yet); a dividend pays cash per
    share held after the split; a funding rate is paid on the last mark. Levels of exits and limit
    orders are divided by the split and lowered by the dividend, as brokers do.
 3. *Payouts.* A delisted name is paid out at its settlement price, free of cost.
-4. *Fills.* A margin call sells everything, and a decision due then is dropped. Otherwise, a decision
-   of bar t − lag fills now and replaces whatever was carried (orders replace what is carried of
-   their own names); otherwise what is carried is tried again.
+4. *Fills.* A margin call sells everything, and a decision due then is dropped. Otherwise, a
+   decision of bar t − lag fills now and replaces whatever was carried (orders replace what is
+   carried of their own names); otherwise what is carried is tried again.
    A decision wants weight × equity / mark shares of each name it lists, equity and mark being those
    of *its* close, and none of every other name.
    The orders compete for cash in this order: (a) sells of names held, the oldest position first;
@@ -23,7 +23,8 @@ Slow and obvious; nothing but tests runs it. A bar t goes through these steps, i
    touches closes at the stop, else one whose take-profit it touches closes there (not on the bar it
    was opened on by a waiting order: the high may have come before). A name closed by an exit is not
    added to by what was decided before that bar's close.
-5. *Mark.* Equity = cash + shares × mark (the last close known). Where nothing is left, the walk ends.
+5. *Mark.* Equity = cash + shares × mark (the last close known). Where nothing is left, the walk
+   ends.
 6. *Margin.* Where equity / gross exposure is below the maintenance level, all is sold `lag` bars
    later (at least one).
 
@@ -357,10 +358,13 @@ def _fill_all(
             reason = Reason.NO_PRICE
         if decided < book.exited.get(c, -1) and abs(want) > abs(have):
             reason = Reason.EXITED
-        elif reason == Reason.NONE and want * have > 0:
-            if abs(delta) * reference < float(config["band"]) * base:
-                book.banded += 1
-                continue
+        elif (
+            reason == Reason.NONE
+            and want * have > 0
+            and abs(delta) * reference < float(config["band"]) * base
+        ):
+            book.banded += 1
+            continue
         if reason == Reason.NONE and not isnan(limit) and side * reference > side * limit:
             touched = float(m.low_TN[t, c]) <= limit if side > 0 else m.high_TN[t, c] >= limit
             reference, waited = limit, True
@@ -469,7 +473,9 @@ def _beyond_limit(
     if tick > 0:
         raw = before / factor
         steps = floor(raw * (1 + side * limit) / tick + 0.5 + 1e-7)
-        level = (max(steps * tick, raw + tick) if side > 0 else min(steps * tick, raw - tick)) * factor
+        level = (
+            max(steps * tick, raw + tick) if side > 0 else min(steps * tick, raw - tick)
+        ) * factor
     return side * (reference - level) >= -1e-9 * abs(level)
 
 

@@ -59,8 +59,8 @@ class PriceTable:
     close_TN: Float
     volume_TN: Float
     mark_TN: Float
-    """Last known close, restated for splits and dividends since; the settlement price once delisted;
-    NaN before the first bar."""
+    """Last known close, restated for splits and dividends since; the settlement price once
+    delisted; NaN before the first bar."""
     settle_row_N: Int
     """Row at which a holder of a delisted name is paid out; -1 where the name is alive."""
     settle_price_N: Float
@@ -76,7 +76,7 @@ class PriceTable:
     """Shares that one share has become, dividends reinvested; None: no action."""
 
     @property
-    def total_TN(self) -> Float:
+    def total_marks(self) -> Float:
         """Marks with splits and dividends reinvested: what returns are computed from."""
         return self.mark_TN if self.growth_TN is None else self.mark_TN * self.growth_TN
 
@@ -289,14 +289,14 @@ def known_returns(prices: PriceTable) -> Float:
     NaN on bars without a close: silence is not calm. A return over k bars counts as one of one bar,
     shrunk by √k.
     """
-    total_TN = prices.total_TN
+    total_marks = prices.total_marks
     known_TN = np.isfinite(prices.close_TN)
     at_TN = np.where(known_TN, np.arange(len(known_TN))[:, None], -1)
     np.maximum.accumulate(at_TN, axis=0, out=at_TN)
-    out = np.full(total_TN.shape, np.nan)
+    out = np.full(total_marks.shape, np.nan)
     gap_TN = np.arange(1, len(known_TN))[:, None] - at_TN[:-1]
     good = known_TN[1:] & (at_TN[:-1] >= 0)
-    change = total_TN[1:] / total_TN[:-1] - 1
+    change = total_marks[1:] / total_marks[:-1] - 1
     out[1:][good] = change[good] / np.sqrt(gap_TN[good])
     return out
 

@@ -56,7 +56,9 @@ def simulate(
     """
     check_targets(targets, prices, rules)
     if compat == "vectorbt" and (rules.exits or len(targets.unit_M)):
-        raise BacktestInputError('compat="vectorbt" knows target weights alone: no exits, no orders')
+        raise BacktestInputError(
+            'compat="vectorbt" knows target weights alone: no exits, no orders'
+        )
     if actions is not None:
         prices = prices.with_actions(actions)
     inputs = kernel_inputs(

@@ -73,7 +73,7 @@ def _return(equity_T: Any, t: int) -> float:
 def summarise_nb(
     equity_T: Any, cash_T: Any, short_T: Any, totals: Any, periods: float, out_K: Any
 ) -> None:
-    """Fill out_K with STATS; NaN where a figure is not defined, as the ratios of a ruined account."""
+    """Fill out_K with STATS; NaN where a figure is not defined, as ratios of a ruined account."""
     n = len(equity_T) - 1
     mean, below = 0.0, 0.0
     peak, deepest = equity_T[0], 0.0

@@ -19,14 +19,24 @@ def caveats(
     strategy: Book,
     horizon: int,
     last_row: int,
+    *,
+    held_nothing: int = 0,
+    left_out: int = 0,
 ) -> tuple[str, ...]:
-    """Sentences for the tear sheet, those that hold of every backtest last."""
+    """Sentences for the tear sheet, those that hold of every backtest last.
+
+    held_nothing: decisions with scores whose weights are all zero. left_out: rows of scores,
+    weights or signals of names that had no bar in the session they were decided at.
+    """
     found = [
+        *_ruined(strategy),
         *_same_bar(settings),
         *_in_sample(scores),
         *_universe(scores, settings),
         *(_prices(rows, scores, prices) if rows is not None else ()),
         *_trading(prices, strategy, last_row),
+        *_undecided(held_nothing, left_out),
+        *_fees(strategy, settings),
     ]
     return (*found, *_always(settings, horizon))
 
@@ -45,6 +55,47 @@ def _always(settings: BacktestSettings, horizon: int) -> list[str]:
         "allows for it; the standard error of the Sharpe ratio assumes independent bars."
     )
     return [survivorship, trials, _fills(settings), _money(settings), errors]
+
+
+def _ruined(strategy: Book) -> list[str]:
+    if not strategy.metrics.ruined:
+        return []
+    last = strategy.daily["timestamp"][-1]
+    return [
+        f"RUIN: on {last:%Y-%m-%d} nothing was left and the run ended. A dead account has no "
+        "ratios."
+    ]
+
+
+def _undecided(held_nothing: int, left_out: int) -> list[str]:
+    found = []
+    if held_nothing:
+        found.append(
+            f"Decisions that held nothing although names had scores: {held_nothing}. Too few names "
+            "for a quantile, one score across both legs, none above the threshold, or no estimate "
+            "of volatility."
+        )
+    if left_out:
+        found.append(
+            f"Rows of names that had no bar in their session: {left_out}. They were left out: a "
+            "suspended name is not bought, and if held it is sold once it trades again."
+        )
+    return found
+
+
+def _fees(strategy: Book, settings: BacktestSettings) -> list[str]:
+    found = []
+    totals = strategy.simulation.totals
+    fixed = settings.costs.min_fee or settings.costs.commission_per_share or settings.costs.max_fee
+    if fixed and totals["fees"] > 0.2 * settings.cash:
+        found.append(
+            f"Fees took {totals['fees'] / settings.cash:.0%} of the starting cash. min_fee, max_fee "
+            "and commission_per_share are amounts in the currency of the prices: check that they "
+            "are meant in it."
+        )
+    if totals.get("banded"):
+        found.append(f"Changes within the no-trade band, not traded: {totals['banded']:.0f}.")
+    return found
 
 
 def _same_bar(settings: BacktestSettings) -> list[str]:

@@ -33,7 +33,7 @@ def headline(result: BacktestResult) -> list[Row]:
 
     return [
         row("Total return", "net of all costs", lambda m: signed(m.total_return)),
-        row("CAGR", "per year of 365.25 days", lambda m: signed(m.cagr)),
+        row("CAGR", "per year; not under 20 sessions", lambda m: signed(m.cagr)),
         row("Volatility", f"annualised, {per_year}", lambda m: percent(m.volatility)),
         row("Sharpe ratio", "annualised ± standard error (Lo 2002), risk-free 0", sharpe),
         row(
@@ -64,9 +64,19 @@ def headline(result: BacktestResult) -> list[Row]:
         ),
         row("Capacity", "equity at which impact eats all growth", lambda m: amount(m.capacity)),
         row("Winning bars", "of those with a return", lambda m: percent(m.hit_rate)),
-        row("Exposure", "mean share of equity invested", lambda m: percent(m.exposure)),
+        row(
+            "Exposure, gross",
+            "longs and shorts over equity, mean of the bars",
+            lambda m: percent(m.exposure),
+        ),
+        row("Exposure, net", "longs less shorts", lambda m: percent(m.net_exposure)),
+        row("Long and short", "each over equity", _sides),
         row("Orders", "settlements not counted", lambda m: f"{m.orders:,}"),
     ]
+
+
+def _sides(metrics: Metrics) -> str:
+    return f"{percent(metrics.long_exposure)}, {percent(metrics.short_exposure)}"
 
 
 SCORES = {
@@ -94,6 +104,12 @@ def what_is_traded(result: BacktestResult) -> str:
         score += f" over {result.horizon} bars"
     else:
         score = result.model_id
+    if settings.strategy.plugin is not None:
+        return (
+            f"{settings.strategy.plugin} on {names} symbols, {result.ic.by_date.height} decisions."
+        )
+    if result.model_id in ("own weights", "own orders", "own signals"):
+        return f"{score.capitalize()} on {names} symbols, {result.ic.by_date.height} decisions."
     weights = {
         "equal": "equal weights",
         "score": "weights by score",

@@ -45,9 +45,7 @@ def portfolio_volatility(past_WK: Float, weight_K: Float) -> tuple[float, Float]
     count = seen.T @ seen
     deviation = np.sqrt((values**2).sum(axis=0) / seen.sum(axis=0))
     together = np.outer(deviation, deviation) * np.sign(np.outer(signed, signed))
-    moment = np.where(
-        count >= LEAST_RETURNS, values.T @ values / np.maximum(count, 1), together
-    )
+    moment = np.where(count >= LEAST_RETURNS, values.T @ values / np.maximum(count, 1), together)
     # Pairs seen over different bars need not fit together; what was seen is the least there is.
     return float(np.sqrt(max(signed @ moment @ signed, np.mean(own)))), weight_K
 

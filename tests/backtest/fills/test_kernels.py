@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from backtest.fills import oracle
 from backtest.fills.costs import Costs
-from backtest.fills.inputs import MISS, ORDER, NO_FLAGS, NO_FLOATS, Inputs, Recorded, Targets, more_of
+from backtest.fills.inputs import (
+    MISS,
+    NO_FLAGS,
+    NO_FLOATS,
+    ORDER,
+    Inputs,
+    Recorded,
+    Targets,
+    more_of,
+)
 from backtest.fills.kernels import simulate_nb
 from backtest.fills.rules import Rules, configs
 from backtest.fills.stats import N_TOTALS
@@ -111,7 +120,9 @@ def cases(draw: st.DrawFn, more: bool | None = None) -> Case:
         max_bars=draw(st.sampled_from([0, 0, 3, 8]) if more else st.just(0)),
     )
     money = draw(st.sampled_from([2_000.0, 50_000.0, 1e6]))
-    return Case(seed, costs, rules, money, more and draw(st.booleans()), more and draw(st.booleans()))
+    return Case(
+        seed, costs, rules, money, more and draw(st.booleans()), more and draw(st.booleans())
+    )
 
 
 @given(case=cases(), first=st.integers(0, 5))
