@@ -61,10 +61,11 @@ def _ruined(strategy: Book) -> list[str]:
     if not strategy.metrics.ruined:
         return []
     last = strategy.daily["timestamp"][-1]
-    return [
+    sentence = (
         f"RUIN: on {last:%Y-%m-%d} nothing was left and the run ended. A dead account has no "
         "ratios."
-    ]
+    )
+    return [sentence]
 
 
 def _undecided(held_nothing: int, left_out: int) -> list[str]:
@@ -89,8 +90,8 @@ def _fees(strategy: Book, settings: BacktestSettings) -> list[str]:
     fixed = settings.costs.min_fee or settings.costs.commission_per_share or settings.costs.max_fee
     if fixed and totals["fees"] > 0.2 * settings.cash:
         found.append(
-            f"Fees took {totals['fees'] / settings.cash:.0%} of the starting cash. min_fee, max_fee "
-            "and commission_per_share are amounts in the currency of the prices: check that they "
+            f"Fees took {totals['fees'] / settings.cash:.0%} of the starting cash. min_fee, "
+            "max_fee and commission_per_share are amounts in the currency of the prices: check that they "
             "are meant in it."
         )
     if totals.get("banded"):

@@ -130,7 +130,8 @@ def _frame(made: Any) -> pl.DataFrame:
     named = isinstance(made, pl.DataFrame) and {"symbol", "weight"} <= set(made.columns)
     if not named or not {"as_of", "date", "session"} & set(made.columns):
         raise BacktestInputError(
-            "a strategy on all bars returns a frame of symbol, weight and one of as_of, date, session"
+            "a strategy on all bars returns a frame of symbol, weight and one of as_of, date, "
+            "session"
         )
     return made  # type: ignore[no-any-return]
 
