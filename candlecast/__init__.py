@@ -10,54 +10,27 @@ Names load on first use: importing the package loads neither torch nor ray, pand
 """
 
 import sys
-from importlib import import_module
 
-from candlecast._rooms import require_own_rooms
+from candlecast._rooms import first_clash
 
-_HOME = {
-    "Backtest": "backtests",
-    "CandlecastError": "errors",
-    "Forecasts": "forecasts",
-    "Kronos": "models",
-    "KronosPredictor": "models",
-    "KronosTokenizer": "models",
-    "Store": "store",
-    "backtest": "backtests",
-    "forecast": "forecasting",
-    "future_timestamps": "times",
-}
+_clash = first_clash()
+if _clash is None:
+    from market.faces import face
 
-__all__ = [
-    "Backtest",
-    "CandlecastError",
-    "Forecasts",
-    "Kronos",
-    "KronosPredictor",
-    "KronosTokenizer",
-    "Store",
-    "__version__",
-    "backtest",
-    "forecast",
-    "future_timestamps",
-]
-
-# `python -m candlecast` imports this first; its main knows a way around a clash of names.
-if sys.argv[:1] != ["-m"]:
-    require_own_rooms()
+    _find, _names, __all__ = face(__name__, __file__)
+elif sys.argv[:1] != ["-m"]:  # `python -m candlecast` comes by here, and its main knows a way round
+    raise ImportError(str(_clash))
 
 
 def __getattr__(name: str) -> object:
+    if _clash is not None:
+        raise ImportError(str(_clash))
     if name == "__version__":
         from importlib.metadata import version
 
         return version("candlecast")
-    if name not in _HOME:
-        raise AttributeError(f"module 'candlecast' has no attribute {name!r}")
-    require_own_rooms()
-    value = getattr(import_module(f"candlecast.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    return _find(name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return [*_names(), "__version__"]

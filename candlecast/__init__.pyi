@@ -10,4 +10,3 @@ from candlecast.store import Store as Store
 from candlecast.times import future_timestamps as future_timestamps
 
 __version__: str
-__all__: list[str]

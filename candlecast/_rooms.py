@@ -5,7 +5,6 @@ Python looks into the folder of the script first. A wrong module must never be t
 """
 
 import sys
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -43,11 +42,3 @@ def first_clash() -> Clash | None:
             if place is not None and not Path(place).resolve().is_relative_to(HOME / name):
                 return Clash(name, place)
     return None
-
-
-@lru_cache(maxsize=1)
-def require_own_rooms() -> None:
-    """Raise ImportError, naming the file and what to do, where a room is not ours."""
-    clash = first_clash()
-    if clash is not None:
-        raise ImportError(str(clash))

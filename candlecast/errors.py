@@ -18,7 +18,7 @@ __all__ = ["CandlecastError", "speaks_python"]
 _FLAGS = re.compile(
     r"(?P<command>'candlecast [^']*')"
     r"|--map (?P<field>\w+)=(?P<column>\w+|\.\.\.)"
-    r"|--(?P<flag>[a-z][a-z_-]*[a-z])"
+    r"|--(?P<flag>[a-z](?:[a-z_-]*[a-z])?)"
 )
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 
 from candlecast.errors import speaks_python
-from candlecast.forecasts import Forecasts
-from candlecast.frames import Kind, as_polars, kind_of, names
+from candlecast.forecasts import MISSING_SCHEMA, Forecasts
+from candlecast.frames import Kind, as_polars, import_options, kind_of, names
 from cluster.forecasting.batches import SERIES_PER_CALL, forecast_batch
 from cluster.forecasting.identity import bars_digest, bars_read, digest, identity_of
 from cluster.forecasting.work import Task, WindowJob
@@ -27,13 +27,12 @@ from forecaster import LoadedModel, SamplingParams, load_forecaster
 from market.calendars import local_to_utc
 from market.errors import AsOfError, ForecastInputError
 from market.fields import FEATURES
-from market.importing.files import ImportOptions
 from market.importing.frames import FrameBars, read_frame
 from market.lake.asof import as_of_row, is_range, parse_moment, range_closes, session_close
 from market.lake.history import series_of
-from market.spec import AsOf, Label, StoreSpec
+from market.spec import AsOf, StoreSpec
 from market.table.schema import Kind as Rows
-from market.windows import SymbolSeries, eligibility, window_at
+from market.windows import eligibility, window_at
 
 Moment = str | date | datetime
 _WHERE = "these bars"
@@ -84,14 +83,7 @@ def forecast(
     >>> forecasts = cc.forecast(bars, horizon=20, venue="XNYS", symbols=["AAPL", "MSFT"])
     >>> forecasts.to_frame()
     """
-    told = ImportOptions(
-        venue=venue,
-        freq=freq,
-        tz=tz,
-        label=None if label is None else Label(label),
-        columns=columns or {},
-        symbol=symbol,
-    )
+    told = import_options(venue, freq, tz, label, symbol, columns)
     read = read_frame(as_polars(bars, "bars"), told, source="bars")
     asked = load_settings(
         None,
@@ -158,7 +150,7 @@ def _as_of(value: Moment, bars: pl.DataFrame, closes: pl.DataFrame, spec: StoreS
     known = bars.filter(pl.col("close_utc") <= local_to_utc(moment, spec.tz))
     if not known.height:
         raise AsOfError(
-            f"as_of {value}: no bar has closed by then; the first is of {bars['session'].min()}"
+            f"as_of {value}: no bar has closed by then; the first is of {closes['session'][0]}"
         )
     return as_of_row(known.sort("close_utc", "session").select("session", "close_utc").row(-1))
 
@@ -166,50 +158,53 @@ def _as_of(value: Moment, bars: pl.DataFrame, closes: pl.DataFrame, spec: StoreS
 def _plan(
     read: FrameBars, as_ofs: list[AsOf], wanted: list[str] | None, asked: ForecastSettings
 ) -> _Work:
-    known = [
-        series
-        for series in series_of(read.bars.filter(pl.col("close_utc") <= as_ofs[-1].close_utc))
-        if wanted is None or series.symbol in wanted
-    ]
-    unknown = set(wanted or ()) - set(read.bars["symbol"].unique())
+    symbols: list[str] = read.bars["symbol"].unique().sort().to_list()
+    unknown = sorted(set(wanted or ()) - set(symbols))
     if unknown:
-        some = ", ".join(read.bars["symbol"].unique().sort().head(5))
-        raise ForecastInputError(f"{min(unknown)}: no bars of this symbol; there are {some} …")
-    sessions = read.bars["session"].unique().sort().to_numpy().astype("datetime64[D]")
+        raise ForecastInputError(
+            f"{unknown[0]}: no bars of this symbol; there are {', '.join(symbols[:5])} …"
+        )
+    last = as_ofs[-1]
+    known = {
+        s.symbol: s for s in series_of(read.bars.filter(pl.col("close_utc") <= last.close_utc))
+    }
+    sessions = read.bars.filter(pl.col("session") <= last.session)["session"].unique().sort()
+    sessions_S = sessions.to_numpy().astype("datetime64[D]")
     tasks: list[Task] = []
     missing: list[tuple[str, datetime, str]] = []
     hashed = hashlib.blake2b(digest_size=16)
-    for series in known:
+    for symbol in symbols if wanted is None else sorted(set(wanted)):
+        series = known.get(symbol)
         eligible: list[AsOf] = []
         for as_of in as_ofs:
-            reason = eligibility(
-                series,
-                as_of,
-                asked.lookback,
-                sessions=sessions[sessions <= np.datetime64(as_ofs[-1].session)],
-                max_gap_sessions=asked.max_gap_sessions,
+            reason = (
+                f"too short: no bar up to {as_of.session}"
+                if series is None
+                else eligibility(
+                    series,
+                    as_of,
+                    asked.lookback,
+                    sessions=sessions_S,
+                    max_gap_sessions=asked.max_gap_sessions,
+                )
             )
-            if reason is None:
+            if reason is None and series is not None:
                 eligible.append(as_of)
                 tasks.append(Task(series, window_at(series, as_of, asked.lookback)))
             else:
-                missing.append((series.symbol, as_of.close_utc, reason))
-        hashed.update(_digest(series, eligible, asked.lookback))
+                missing.append((symbol, as_of.close_utc, str(reason)))
+        if series is not None and eligible:
+            hashed.update(
+                bars_digest(series, bars_read(series, eligible, asked.lookback), eligible)
+            )
     if not tasks:
-        count = f"none of {len(known)} symbols" if len(known) > 1 else f"{known[0].symbol}"
-        raise ForecastInputError(
-            f"{count} can be forecast; {missing[0][0]}: {missing[0][2]}"
-            if len(known) > 1
-            else f"{count} cannot be forecast: {missing[0][2]}"
-        )
+        first = f"{missing[0][0]}: {missing[0][2]}"
+        several = len({symbol for symbol, *_ in missing})
+        if several > 1:
+            first = f"none of {several:,} symbols can be forecast; {first}"
+        raise ForecastInputError(first)
     tasks.sort(key=lambda task: (task.window.as_of, task.window.symbol))
     return _Work(tasks, as_ofs, hashed.hexdigest(), missing)
-
-
-def _digest(series: SymbolSeries, eligible: list[AsOf], lookback: int) -> bytes:
-    if not eligible:
-        return b""
-    return bars_digest(series, bars_read(series, eligible, lookback), eligible)
 
 
 def _run(
@@ -220,6 +215,7 @@ def _run(
         run_id=digest(json.dumps(identity, sort_keys=True).encode()),
         model_id=loaded.forecaster.model_id,
         trained_through=loaded.trained_through,
+        cutoff_unknown=loaded.cutoff_unknown,
         spec=read.spec,
         lookback=asked.lookback,
         horizon=asked.horizon,
@@ -250,11 +246,7 @@ def _run(
         bars=read.bars.lazy(),
         model=loaded.name,
         spec=read.spec,
-        missing=pl.DataFrame(
-            missing,
-            schema={"symbol": pl.String, "as_of": pl.Datetime("us", "UTC"), "reason": pl.String},
-            orient="row",
-        ).sort("as_of", "symbol"),
+        missing=pl.DataFrame(missing, schema=MISSING_SCHEMA, orient="row").sort("as_of", "symbol"),
         notes=read.notes,
         kind=kind,
     )

@@ -26,6 +26,9 @@ from market.table.schema import QUANTILE_NAMES, ROW_ORDER
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+MISSING_SCHEMA = pl.Schema(
+    {"symbol": pl.String(), "as_of": pl.Datetime("us", "UTC"), "reason": pl.String()}
+)
 _ROWS_SHOWN = 8
 _LEAST_PAST = 20
 
@@ -164,6 +167,8 @@ class Forecasts:
             lines.append(
                 f"  not forecast: {self.missing.height:,}, such as {row['symbol']}: {row['reason']}"
             )
+        if found["cutoff_unknown"]:
+            lines.append("  POSSIBLY IN-SAMPLE: nobody states up to when the model was trained")
         if found["in_sample"]:
             lines.append("  IN-SAMPLE: the model was trained on dates up to some of these")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
@@ -195,7 +200,7 @@ class Forecasts:
 
     @cached_property
     def _overview(self) -> dict[str, Any]:
-        flagged = (pl.col("flags") & int(Flag.IN_SAMPLE)) != 0
+        flags = pl.col("flags")
         return (
             self.steps.select(
                 symbols=pl.col("symbol").n_unique(),
@@ -204,7 +209,8 @@ class Forecasts:
                 last=pl.col("as_of_date").max(),
                 horizon=pl.col("step").max(),
                 paths=pl.col("n_paths").max(),
-                in_sample=flagged.any(),
+                in_sample=((flags & int(Flag.IN_SAMPLE)) != 0).any(),
+                cutoff_unknown=((flags & int(Flag.CUTOFF_UNKNOWN)) != 0).any(),
             )
             .collect()
             .row(0, named=True)

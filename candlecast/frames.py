@@ -6,16 +6,13 @@ Inside, everything is polars; what comes back is of the kind that was given.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import polars as pl
 
-from market.errors import SourceError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    Frame: TypeAlias = pd.DataFrame | pl.DataFrame
+from market.errors import ConfigError, SourceError
+from market.importing.files import ImportOptions
+from market.spec import Label
 
 Kind = Literal["pandas", "polars"]
 
@@ -49,6 +46,22 @@ def as_polars(frame: object, what: str) -> pl.DataFrame:
 def as_kind(frame: pl.DataFrame, kind: Kind) -> Any:
     """A polars frame as the kind wanted."""
     return frame if kind == "polars" else frame.to_pandas()
+
+
+def import_options(
+    venue: str | None,
+    freq: str | None,
+    tz: str | None,
+    label: str | None,
+    symbol: str | None,
+    columns: dict[str, str] | None,
+) -> ImportOptions:
+    """What a frame does not say about its bars. Raises ConfigError for an unknown label."""
+    try:
+        side = None if label is None else Label(label)
+    except ValueError:
+        raise ConfigError(f"label={label!r}: must be start, end or session") from None
+    return ImportOptions(venue, freq, tz, side, columns or {}, symbol)
 
 
 def names(value: str | Iterable[str] | None) -> list[str] | None:
@@ -99,7 +112,8 @@ def _series(name: str, column: Any) -> pl.Series:
     import pyarrow as pa
 
     try:
-        return pl.from_pandas(column.reset_index(drop=True)).alias(name)
+        series: pl.Series = pl.from_pandas(column.reset_index(drop=True))
+        return series.alias(name)
     except (pa.ArrowException, pl.exceptions.PolarsError, TypeError, ValueError):
         text = [None if value is None or value != value else str(value) for value in column]
         return pl.Series(name, text, pl.String)

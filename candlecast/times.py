@@ -44,7 +44,7 @@ def future_timestamps(
     code = canonical_venue(venue)
     bar = parse_freq(freq)
     try:
-        last = pd.Timestamp(after)  # type: ignore[arg-type]
+        last = pd.Timestamp(after)
     except ValueError:
         raise ConfigError(
             f"after={after!r} is not a time; write 2024-03-11 or 2024-03-11 15:30"

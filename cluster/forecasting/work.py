@@ -22,6 +22,7 @@ class WindowJob:
     run_id: str
     model_id: str
     trained_through: date | None
+    cutoff_unknown: bool
     spec: StoreSpec
     lookback: int
     horizon: int
