@@ -20,6 +20,7 @@ _FLAGS = re.compile(
     r"|--map (?P<field>\w+)=(?P<column>\w+|\.\.\.)"
     r"|--(?P<flag>[a-z](?:[a-z_-]*[a-z])?)"
 )
+_OTHER_NAMES = {"map": "columns"}
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -43,4 +44,5 @@ def _keyword(found: re.Match[str]) -> str:
         return found["command"]
     if found["field"]:
         return f"columns={{{found['field']!r}: {found['column']!r}}}"
-    return found["flag"].replace("-", "_")
+    flag = found["flag"].replace("-", "_")
+    return _OTHER_NAMES.get(flag, flag)

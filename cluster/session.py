@@ -172,7 +172,7 @@ def _cores() -> int:
 
 def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with warnings.catch_warnings(), _mute_stderr(), _import_path() as import_path:
+    with warnings.catch_warnings(), _mute_stderr(), worker_import_path() as import_path:
         warnings.simplefilter("ignore")  # Ray's own deprecations: nothing a user could act on
         if address is not None:
             _require_listener(address)
@@ -215,7 +215,7 @@ def _unreachable(address: str, error: Exception) -> str:
 
 
 @contextmanager
-def _import_path() -> Iterator[dict[str, str]]:
+def worker_import_path() -> Iterator[dict[str, str]]:
     """What keeps a user's files from hiding our packages in workers, as parts of a runtime_env.
 
     Ray puts the driver's working directory first on its workers' import path, unless the job names
