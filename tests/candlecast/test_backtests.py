@@ -15,6 +15,27 @@ from polars.testing import assert_frame_equal
 import candlecast as cc
 from backtest import Costs
 from backtest.figures.round_trips import round_trips
+from tests.candlecast.conftest import Run
+
+WITHOUT = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {
+            "torch", "safetensors", "huggingface_hub", "ray", "vectorbt", "deltalake"
+        }:
+            raise ImportError(name + " is left out")
+
+sys.meta_path.insert(0, Block())
+import polars as pl
+import candlecast as cc
+result = cc.backtest(
+    pl.read_parquet("bars.parquet"), pl.read_parquet("scores.parquet"), k=2, venue="XNYS"
+)
+result.to_html("sheet.html")
+print(result, result.trades, result.plot())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +59,7 @@ def test_it_shows_itself(result: cc.Backtest, tmp_path: Path) -> None:
     assert "Sharpe ratio" in result._repr_html_()
     assert {trace.name for trace in result.plot().data} == {"Buy & hold", "Equal weight", "Top-k"}
     page = result.to_html(str(tmp_path / "sheets" / "sheet.html"))
-    assert page.read_text().count("<title>") == 1
+    assert "<title>candlecast backtest</title>" in page.read_text()
 
 
 def test_pandas_frames_and_a_store_give_the_same(
@@ -69,6 +90,16 @@ def test_forecasts_are_traded(bars: pl.DataFrame) -> None:
     assert set(result.trades["side"]) == {"long", "short"}
     drawdown = cc.backtest(bars, made, score="-expected_drawdown", k=2, venue="XNYS")
     assert drawdown.orders.height
+
+
+def test_own_scores_need_neither_torch_nor_ray(
+    bars: pl.DataFrame, scores: pl.DataFrame, tmp_path: Path, python: Run
+) -> None:
+    bars.write_parquet(tmp_path / "bars.parquet")
+    scores.write_parquet(tmp_path / "scores.parquet")
+    done = python(tmp_path, "-c", WITHOUT)
+    assert done.returncode == 0, done.stderr
+    assert "Sharpe" in done.stdout
 
 
 def test_a_vectorbt_portfolio(result: cc.Backtest) -> None:
