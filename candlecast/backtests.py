@@ -18,10 +18,10 @@ from backtest.figures.round_trips import round_trips
 from backtest.fills.costs import Costs
 from backtest.scores.forecasts import FORECAST_COLUMNS
 from backtest.scores.own import DATE_COLUMNS
+from backtest.weights.settings import StrategySettings
 from candlecast.errors import speaks_python
 from candlecast.forecasts import Forecasts
 from candlecast.frames import Kind, as_kind, as_polars, import_options, kind_of
-from cluster.settings import load_settings
 from market.errors import BacktestInputError
 from market.importing.columns import usual_name
 from market.importing.files import ImportOptions
@@ -37,8 +37,8 @@ def backtest(
     bars: Any,
     signals: Any = None,
     *,
-    strategy: str = "topk",
-    costs: Costs | Mapping[str, float] | None = None,
+    strategy: str | Mapping[str, Any] | StrategySettings = "topk",
+    costs: Mapping[str, float] | Costs | None = None,
     venue: str | None = None,
     freq: str | None = None,
     tz: str | None = None,
@@ -55,10 +55,11 @@ def backtest(
     symbol, date (known at that session's close; or an instant in UTC) and score, higher is better,
     dates increasing; or rows of a forecast table; or nothing with `momentum=` bars.
 
-    strategy: topk, dropout, longshort, threshold or kelly. costs: a Costs, or some of its fields
-    (`{"commission_bps": 2}`). groups: group of each symbol, for max_group. settings: any other
-    field of backtest.BacktestSettings: k, rebalance, cash, lag, fill, participation, start, end ….
-    venue, freq, tz, label, symbol, columns: as in `cc.forecast`, for frames.
+    strategy: topk, dropout, longshort, threshold or kelly, or with its settings
+    (`{"name": "topk", "k": 20}`). costs: some of backtest.Costs (`{"commission_bps": 2}`).
+    groups: group of each symbol, for max_group. settings: any other setting of
+    backtest.BacktestSettings, also without its group's name: k, rebalance, cash, lag, fill,
+    participation, start, end …. venue, freq, tz, label, symbol, columns: as in `cc.forecast`.
 
     Raises CandlecastError in one line for frames that are not bars or scores, scores that leak or
     do not fit the bars, and unknown settings.
@@ -69,8 +70,8 @@ def backtest(
     told = import_options(venue, freq, tz, label, symbol, columns)
     priced, provenance, kind = _bars(bars, told)
     given = _source(signals)
-    chosen = load_settings(
-        None, BacktestSettings, {"strategy": strategy, **_cost_fields(costs), **settings}
+    chosen = BacktestSettings(
+        strategy=strategy, costs=Costs() if costs is None else costs, **settings
     )
     result = run_backtest(
         priced,
@@ -278,17 +279,3 @@ def _scores(frame: pl.DataFrame) -> pl.DataFrame:
             f"{scores['score'][0]!r}; expected numbers"
         )
     return scores
-
-
-def _cost_fields(costs: Costs | Mapping[str, float] | None) -> dict[str, float]:
-    if costs is None:
-        return {}
-    fields = Costs.__dataclass_fields__
-    if isinstance(costs, Mapping):
-        unknown = [name for name in costs if name not in fields]
-        if unknown:
-            raise BacktestInputError(
-                f"costs: {unknown[0]!r} is none of them; known are {', '.join(fields)}"
-            )
-        return dict(costs)
-    return {name: getattr(costs, name) for name in fields}

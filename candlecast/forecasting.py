@@ -22,10 +22,10 @@ from candlecast.frames import Kind, as_polars, import_options, kind_of, names
 from cluster.forecasting.batches import SERIES_PER_CALL, forecast_batch
 from cluster.forecasting.identity import bars_digest, bars_read, digest, identity_of
 from cluster.forecasting.work import Task, WindowJob
-from cluster.settings import ForecastSettings, load_settings
+from cluster.settings import ModelForecast
 from forecaster import LoadedModel, SamplingParams, load_forecaster
 from market.calendars import local_to_utc
-from market.errors import AsOfError, ForecastInputError
+from market.errors import AsOfError, ConfigError, ForecastInputError
 from market.fields import FEATURES
 from market.importing.frames import FrameBars, read_frame
 from market.lake.asof import as_of_row, is_range, parse_moment, range_closes, session_close
@@ -36,6 +36,11 @@ from market.windows import eligibility, window_at
 
 Moment = str | date | datetime
 _WHERE = "these bars"
+_OF_A_RUN = (
+    *("universe", "keep_paths", "replicas", "gpus_per_replica", "shard_size", "address"),
+    *("no_progress_timeout_s", "wait_for_other_s"),
+)
+"""Settings of a forecast that mean nothing in this process."""
 
 
 @speaks_python
@@ -83,23 +88,19 @@ def forecast(
     >>> forecasts = cc.forecast(bars, horizon=20, venue="XNYS", symbols=["AAPL", "MSFT"])
     >>> forecasts.to_frame()
     """
+    for name in _OF_A_RUN:
+        if name in settings:
+            raise ConfigError(f"{name}: read by Store.forecast alone; leave it out here")
     told = import_options(venue, freq, tz, label, symbol, columns)
     read = read_frame(as_polars(bars, "bars"), told, source="bars")
-    asked = load_settings(
-        None,
-        ForecastSettings,
-        {
-            **settings,
-            "store": "memory",
-            "out": "memory",
-            "as_of": "last",
-            "model": model,
-            "horizon": horizon,
-            "paths": paths,
-            "lookback": lookback,
-            "seed": seed,
-            "gpus_per_replica": float(gpu),
-        },
+    asked = ModelForecast(
+        model=model,
+        horizon=horizon,
+        paths=paths,
+        lookback=lookback,
+        seed=seed,
+        gpus_per_replica=float(gpu),
+        **settings,
     )
     loaded = load_forecaster(
         asked.model,
@@ -156,7 +157,7 @@ def _as_of(value: Moment, bars: pl.DataFrame, closes: pl.DataFrame, spec: StoreS
 
 
 def _plan(
-    read: FrameBars, as_ofs: list[AsOf], wanted: list[str] | None, asked: ForecastSettings
+    read: FrameBars, as_ofs: list[AsOf], wanted: list[str] | None, asked: ModelForecast
 ) -> _Work:
     symbols: list[str] = read.bars["symbol"].unique().sort().to_list()
     unknown = sorted(set(wanted or ()) - set(symbols))
@@ -208,7 +209,7 @@ def _plan(
 
 
 def _run(
-    read: FrameBars, loaded: LoadedModel, asked: ForecastSettings, work: _Work, kind: Kind
+    read: FrameBars, loaded: LoadedModel, asked: ModelForecast, work: _Work, kind: Kind
 ) -> Forecasts:
     identity = identity_of(read.spec, loaded, asked, work.as_ofs, work.bars_hash)
     job = WindowJob(

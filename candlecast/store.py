@@ -10,6 +10,8 @@ from typing import Any
 
 import polars as pl
 
+from backtest.fills.costs import Costs
+from backtest.weights.settings import StrategySettings
 from candlecast.backtests import Backtest, backtest
 from candlecast.errors import speaks_python
 from candlecast.forecasts import MISSING_SCHEMA, Forecasts
@@ -161,14 +163,12 @@ class Store:
         >>> store.forecast(as_of="2016-01-04:2016-12-30:weekly", out="forecasts", paths=64)
         """
         from cluster.forecasting.job import run_forecast
-        from cluster.settings import ForecastSettings, load_settings
+        from cluster.settings import ForecastSettings
         from market.table.forecasts import ForecastTable
 
-        universe = settings.pop("universe", None)
-        if universe is not None and not isinstance(universe, str):
-            universe = ",".join(names(universe) or ())
-        given = {**settings, "universe": universe, "store": self.path, "out": out, "as_of": as_of}
-        asked = load_settings(None, ForecastSettings, given)
+        if "universe" in settings:
+            settings["universe"] = ",".join(names(settings["universe"]) or ())
+        asked = ForecastSettings(**settings, store=self.path, out=out, as_of=as_of)
         record = run_forecast(asked).record
         table, history = ForecastTable(asked.out), self.history
         key = {"model_id": record.model_id, "run_id": record.run_id}
@@ -194,8 +194,8 @@ class Store:
         self,
         signals: Any = None,
         *,
-        strategy: str = "topk",
-        costs: Mapping[str, float] | None = None,
+        strategy: str | Mapping[str, Any] | StrategySettings = "topk",
+        costs: Mapping[str, float] | Costs | None = None,
         **settings: Any,
     ) -> Backtest:
         """Backtest on this store's bars; arguments as in `cc.backtest`.

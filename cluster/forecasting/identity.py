@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster.settings import ForecastSettings
+from cluster.settings import HowToForecast
 from forecaster.registry import LoadedModel
 from market.spec import AsOf, StoreSpec
 from market.windows import SymbolSeries, window_at
@@ -53,7 +53,7 @@ def bars_digest(series: SymbolSeries, read_N: npt.NDArray[np.bool_], eligible: l
 def identity_of(
     spec: StoreSpec,
     loaded: LoadedModel,
-    settings: ForecastSettings,
+    settings: HowToForecast,
     as_ofs: Sequence[AsOf],
     bars: str,
 ) -> dict[str, Any]:
