@@ -32,7 +32,7 @@ from market.lake.asof import as_of_row, is_range, parse_moment, range_closes, se
 from market.lake.history import series_of
 from market.spec import AsOf, StoreSpec
 from market.table.schema import Kind as Rows
-from market.windows import eligibility, window_at
+from market.windows import eligibility, known_bars, window_at
 
 Moment = str | date | datetime
 _WHERE = "these bars"
@@ -178,6 +178,8 @@ def _plan(
         series = known.get(symbol)
         eligible: list[AsOf] = []
         for as_of in as_ofs:
+            if wanted is None and (series is None or not known_bars(series, as_of)):
+                continue  # not there yet: nobody asked for it
             reason = (
                 f"too short: no bar up to {as_of.session}"
                 if series is None

@@ -48,25 +48,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/img/")):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    quiet = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     build = ("wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder)
-    ran(sys.executable, *quiet, *build, source, folder=folder)
+    ran(*pip, *build, source, folder=folder)
     (wheel,) = folder.glob("candlecast-*.whl")
 
     environment = folder / "environment"
     venv.create(environment, symlinks=True)
     programs = environment / "bin"
-    own = Path(
-        ran(
-            programs / "python",
-            "-c",
-            "import sysconfig; print(sysconfig.get_path('purelib'))",
-            folder=folder,
-        ).strip()
-    )
-    install = ("install", "--no-deps", "--no-index", "--prefix", environment, wheel)
-    ran(sys.executable, *quiet, *install, folder=folder)
+    install = ("--python", programs / "python", "install", "--no-deps", "--no-index", wheel)
+    ran(*pip, *install, folder=folder)
     # Behind the wheel, and without what this environment's own .pth files add: the repository.
+    (own,) = (environment / "lib").glob("python*/site-packages")
     (own / "dependencies.pth").write_text("\n".join(other_packages()) + "\n")
     return programs
 
