@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,7 +159,8 @@ def _ray(address: str | None, *, local_cpus: int, gpus: bool) -> Iterator[tuple[
         yield ray, False
         return
     try:
-        _start(ray, address, local_cpus=local_cpus, gpus=gpus)
+        with _own_sigterm():
+            _start(ray, address, local_cpus=local_cpus, gpus=gpus)
         _quiet(ray)
         yield ray, True
     finally:
@@ -249,6 +252,19 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray exits at once on SIGTERM, leaving its processes to die by themselves; ours clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
