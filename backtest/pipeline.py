@@ -16,7 +16,7 @@ from backtest.figures.fans import fan_charts
 from backtest.figures.ic import overlap, rank_ic
 from backtest.figures.metrics import bars_per_year
 from backtest.figures.summary import summarise_book
-from backtest.figures.trades import round_trips, trade_figures
+from backtest.figures.trades import trade_figures, trades_of
 from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulate import simulate
@@ -146,7 +146,7 @@ def run_backtest(
     judged = _with_outcomes(made, targets, last_row)
     in_sample = judged.filter("in_sample").select("as_of", "as_of_date").unique().sort("as_of")
     strategy_book = books[title]
-    trades = round_trips(strategy_book.simulation, prices)
+    trades = trades_of(strategy_book.simulation, prices)
     rows = made.forecasts
     fans: tuple[Fan, ...] = ()
     if rows is not None:

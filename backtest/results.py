@@ -166,7 +166,7 @@ class BacktestResult:
     prices: PriceTable
     """What was traded on."""
     trades: pl.DataFrame
-    """Round trips of the strategy, see `figures.trades.round_trips`."""
+    """Round trips of the strategy, see `figures.trades.trades_of`."""
     trade_figures: TradeFigures
 
     @property

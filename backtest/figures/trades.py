@@ -1,35 +1,15 @@
-"""Round trips and holdings, rebuilt from the orders. Knows frames and prices, no engine.
-
-A trade runs from the fill that opens a position of a name to the one that closes it, everything
-bought and sold in between included; splits multiply its shares on the way.
-"""
+"""What the round trips of a book were like, and what it held. Knows frames and prices alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 
+from backtest.figures.round_trips import round_trips
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulation import Simulation
-
-SCHEMA: dict[str, Any] = {
-    "symbol": pl.String,
-    "side": pl.String,
-    "entered": pl.Datetime("us"),
-    "exited": pl.Datetime("us"),
-    "bars": pl.Int64,
-    "invested": pl.Float64,
-    "profit": pl.Float64,
-    "return": pl.Float64,
-    "fees": pl.Float64,
-    "worst": pl.Float64,
-    "best": pl.Float64,
-    "exit": pl.String,
-    "open": pl.Boolean,
-}
 
 
 @dataclass(frozen=True)
@@ -51,81 +31,65 @@ class TradeFigures:
     """Mean of the best: MFE."""
 
 
-def round_trips(simulation: Simulation, prices: PriceTable) -> pl.DataFrame:
-    """One row per trade, in order of entry: symbol, side, entered, exited (last bar where `open`),
-    bars, invested (value of all fills that added), profit (fees and dividends included), return
-    (profit / invested), fees, worst and best (excursions, as returns on the average entry price),
-    exit (kind of the last order), open."""
-    close_T = prices.close_utc_T
-    last = int(np.searchsorted(close_T, simulation.daily["close_utc"].to_numpy()[-1]))
-    rows: list[tuple[Any, ...]] = []
-    for (symbol,), orders in simulation.orders.group_by("symbol", maintain_order=True):
-        c = prices.column(str(symbol))
-        acted = np.flatnonzero(prices.action_column_A == c)
-        at_M = np.searchsorted(close_T, orders["close_utc"].to_numpy())
-        sign_M = np.where(orders["side"].to_numpy() == "buy", 1.0, -1.0)
-        size_M, price_M, fee_M = (orders[n].to_numpy() for n in ("size", "price", "fee"))
-        trade: dict[str, Any] | None = None
-        for i, at in enumerate(at_M):
-            if trade is not None:
-                _act(trade, prices, acted, int(at))
-            signed, first = sign_M[i] * size_M[i], trade is None
-            if trade is None:
-                trade = {
-                    "at": int(at), "seen": int(at), "shares": 0.0, "side": sign_M[i], "cash": 0.0,
-                    "invested": 0.0, "basis": float(price_M[i]), "fees": 0.0,
-                }  # fmt: skip
-            if first or signed * trade["shares"] > 0:
-                trade["invested"] += abs(signed) * price_M[i]
-                total = abs(trade["shares"]) + abs(signed)
-                trade["basis"] += (price_M[i] - trade["basis"]) * abs(signed) / total
-            trade["cash"] -= signed * price_M[i] + fee_M[i]
-            trade["fees"] += fee_M[i]
-            trade["shares"] += signed
-            if abs(trade["shares"]) <= 1e-9 * abs(signed):
-                rows.append(_row(trade, str(symbol), prices, c, int(at), orders["kind"][i], False))
-                trade = None
-        if trade is not None:
-            _act(trade, prices, acted, last)
-            trade["cash"] += trade["shares"] * prices.mark_TN[last, c]
-            rows.append(_row(trade, str(symbol), prices, c, last, "", True))
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("entered", "symbol")
+def trades_of(simulation: Simulation, prices: PriceTable) -> pl.DataFrame:
+    """Round trips (`figures.round_trips`, shares and prices of before a split restated for it) with
+
+    bars (from the first fill to the last one, or the last bar where open), worst and best (the
+    returns on the entry price that the trip stood at, from lows and highs: MAE and MFE, of whole
+    bars, so that the first and last may reach beyond the trip), exit_kind (what the last order came
+    from; null where open). Dividends paid meanwhile are not in pnl.
+    """
+    last = int(np.searchsorted(prices.close_utc_T, simulation.daily["close_utc"].to_numpy()[-1]))
+    orders = simulation.orders
+    at_M = np.searchsorted(prices.close_utc_T, orders["close_utc"].to_numpy())
+    names = np.array(prices.symbols)
+    column_M = np.searchsorted(names, orders["symbol"].to_numpy().astype(str))
+    later_M = np.array(
+        [_splits(prices, int(c), int(t), last) for c, t in zip(column_M, at_M, strict=True)]
+    )
+    restated = orders.with_columns(
+        pl.Series("size", orders["size"].to_numpy() * later_M, pl.Float64),
+        pl.Series("price", orders["price"].to_numpy() / later_M, pl.Float64),
+    )
+    marks = dict(zip(prices.symbols, prices.mark_TN[last].tolist(), strict=True))
+    trips = round_trips(restated, marks)
+    extra: list[tuple[int, float, float]] = []
+    row_of = {label: i for i, label in enumerate(prices.labels_T.tolist())}
+    columns = trips.select("symbol", "side", "opened", "closed", "entry").iter_rows()
+    for symbol, side, opened, closed, entry in columns:
+        first = row_of[opened]
+        end = last if closed is None else row_of[closed]
+        c = prices.column(symbol)
+        scale = np.array([_splits(prices, c, t, last) for t in range(first, end + 1)])
+        span, sign = slice(first, end + 1), 1.0 if side == "long" else -1.0
+        low, high = prices.low_TN[span, c] / scale, prices.high_TN[span, c] / scale
+        against, along = (low, high) if sign > 0 else (high, low)
+        worst = np.nanmin(np.append(sign * (against / entry - 1), 0.0))
+        best = np.nanmax(np.append(sign * (along / entry - 1), 0.0))
+        extra.append((end - first, float(worst), float(best)))
+    added = pl.DataFrame(
+        extra, schema={"bars": pl.Int64, "worst": pl.Float64, "best": pl.Float64}, orient="row"
+    )
+    kinds = orders.group_by("symbol", pl.col("timestamp").alias("closed")).agg(
+        pl.col("kind").last().alias("exit_kind")
+    )
+    return pl.concat([trips, added], how="horizontal").join(
+        kinds, on=["symbol", "closed"], how="left", maintain_order="left"
+    )
 
 
-def _act(trade: dict[str, Any], prices: PriceTable, acted: Any, at: int) -> None:
-    """Splits and dividends since the trade was last looked at."""
-    for a in acted:
-        if trade["seen"] < prices.action_row_A[a] <= at:
-            trade["shares"] *= prices.split_A[a]
-            trade["cash"] += trade["shares"] * prices.dividend_A[a]
-            trade["basis"] = trade["basis"] / prices.split_A[a] - prices.dividend_A[a]
-    trade["seen"] = at
-
-
-def _row(
-    trade: dict[str, Any], symbol: str, prices: PriceTable, c: int, at: int, kind: str, open_: bool
-) -> tuple[Any, ...]:
-    span = slice(trade["at"], at + 1)
-    side, basis = trade["side"], trade["basis"]
-    low, high = prices.low_TN[span, c], prices.high_TN[span, c]
-    known = np.isfinite(low)
-    against, with_ = (low, high) if side > 0 else (high, low)
-    worst = min(0.0, float(np.min(side * (against[known] / basis - 1), initial=0.0)))
-    best = max(0.0, float(np.max(side * (with_[known] / basis - 1), initial=0.0)))
-    labels = prices.labels_T
-    invested = trade["invested"]
-    return (
-        symbol, "long" if side > 0 else "short", labels[trade["at"]].item(), labels[at].item(),
-        at - trade["at"], float(invested), float(trade["cash"]),
-        float(trade["cash"] / invested) if invested else float("nan"), float(trade["fees"]),
-        worst, best, kind, open_,
-    )  # fmt: skip
+def _splits(prices: PriceTable, c: int, row: int, last: int) -> float:
+    """New shares at `last` per share at `row`."""
+    if not len(prices.action_row_A):
+        return 1.0
+    after = (prices.action_column_A == c) & (prices.action_row_A > row)
+    return float(np.prod(prices.split_A[after & (prices.action_row_A <= last)]))
 
 
 def trade_figures(trades: pl.DataFrame) -> TradeFigures:
     """Summary of the closed trades."""
-    closed = trades.filter(~pl.col("open"))
-    profit = closed["profit"].to_numpy()
+    closed = trades.drop_nulls("closed")
+    profit = closed["pnl"].to_numpy()
     lost = -float(np.minimum(profit, 0).sum())
 
     def mean(name: str) -> float:
@@ -135,7 +99,7 @@ def trade_figures(trades: pl.DataFrame) -> TradeFigures:
         count=closed.height,
         win_rate=float(np.mean(profit > 0)) if len(profit) else float("nan"),
         profit_factor=float(np.maximum(profit, 0).sum()) / lost if lost > 0 else float("nan"),
-        expectancy=mean("profit"),
+        expectancy=mean("pnl"),
         mean_bars=mean("bars"),
         worst_excursion=mean("worst"),
         best_excursion=mean("best"),
@@ -143,11 +107,11 @@ def trade_figures(trades: pl.DataFrame) -> TradeFigures:
 
 
 def by_symbol(trades: pl.DataFrame) -> pl.DataFrame:
-    """symbol, trades, profit, fees; the most profitable first."""
+    """symbol, trades, pnl, fee; the most profitable first."""
     return (
         trades.group_by("symbol")
-        .agg(pl.len().cast(pl.Int64).alias("trades"), pl.col("profit").sum(), pl.col("fees").sum())
-        .sort(["profit", "symbol"], descending=[True, False])
+        .agg(pl.len().cast(pl.Int64).alias("trades"), pl.col("pnl", "fee").sum())
+        .sort(["pnl", "symbol"], descending=[True, False])
     )
 
 

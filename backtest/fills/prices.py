@@ -277,7 +277,7 @@ def thin_bars(prices: PriceTable) -> Bool:
         return thin_T
     for t in range(1, len(count_T)):
         usual = float(np.median(count_T[max(t - THIN_WINDOW, 0) : t]))
-        unseen = first_seen[int(slot_T[t])] == t and t >= 5
+        unseen = first_seen[int(slot_T[t])] == t and (t >= 5 or weekday_T[t] >= 5)
         few = 2 * count_T[t] < usual or (2 * count_T[t] == usual and unseen)
         thin_T[t] = few and usual > 1
     return thin_T

@@ -91,8 +91,8 @@ def _fees(strategy: Book, settings: BacktestSettings) -> list[str]:
     if fixed and totals["fees"] > 0.2 * settings.cash:
         found.append(
             f"Fees took {totals['fees'] / settings.cash:.0%} of the starting cash. min_fee, "
-            "max_fee and commission_per_share are amounts in the currency of the prices: check that they "
-            "are meant in it."
+            "max_fee and commission_per_share are amounts in the currency of the prices: check "
+            "that they are meant in it."
         )
     if totals.get("banded"):
         found.append(f"Changes within the no-trade band, not traded: {totals['banded']:.0f}.")

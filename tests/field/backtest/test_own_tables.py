@@ -6,7 +6,6 @@ import datetime as dt
 import itertools
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -45,7 +44,7 @@ def test_ints_then_floats_are_numbers(tmp_path: Path) -> None:
     path = written(tmp_path / "scores.csv", ["symbol,date,score", *(lines * 1)])
     found = user_scores(read_scores(path), store())
     assert found["score"].dtype == pl.Float64
-    assert np.isnan(found["score"]).sum() == 1
+    assert found["score"].is_nan().sum() == 1
 
 
 @pytest.mark.parametrize(
