@@ -14,9 +14,10 @@ from backtest.weights.settings import StrategySettings
 from market.settings import Settings
 
 ScoreName = Literal[
-    "expected_return", "p_up", "mean_over_std", "quantile_spread", "volatility",
-    "expected_drawdown", "-expected_return", "-p_up", "-mean_over_std", "-quantile_spread",
-    "-volatility", "-expected_drawdown",
+    "expected_return", "median_return", "trimean_return", "shrunk_return", "p_up",
+    "mean_over_std", "quantile_spread", "volatility", "expected_drawdown",
+    "-expected_return", "-median_return", "-trimean_return", "-shrunk_return", "-p_up",
+    "-mean_over_std", "-quantile_spread", "-volatility", "-expected_drawdown",
 ]  # fmt: skip
 
 

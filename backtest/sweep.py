@@ -97,6 +97,7 @@ class SweepResult:
     deflated_sharpe: float
     """Of the best, for this many trials with this variance."""
     overfitting: Overfitting
+    """Among the points that are trials; NaN with fewer than two."""
     walk_forward_sharpe: float
     """Annualised: always trading the point that was best in all blocks before."""
 
@@ -265,7 +266,11 @@ def collect(
             skew=float(figure["skew"][best]),
             kurtosis=float(figure["kurtosis"][best]),
         ),
-        overfitting=probability_of_overfitting(count_B, sum_BC, square_BC),
+        overfitting=(
+            probability_of_overfitting(count_B, sum_BC, square_BC)
+            if len(trial_C) > 1
+            else Overfitting(float("nan"), np.empty(0), 0)
+        ),
         walk_forward_sharpe=ahead * plan.periods**0.5,
     )
 

@@ -75,7 +75,7 @@ class Overfitting:
 
     probability: float
     """Share of the splits in which the best configuration of one half is below the median of the
-    other half; those exactly at it count half. NaN with fewer than two configurations."""
+    other half; those exactly at it count half."""
     logits: Float
     """log(ω / (1 − ω)) per split, ω the relative rank out of sample of the best in sample."""
     splits: int
@@ -120,14 +120,15 @@ def probability_of_overfitting(count_B: Float, sum_BC: Float, square_BC: Float) 
     """
     n_blocks, n_configs = sum_BC.shape
     if n_configs < 2:
-        return Overfitting(float("nan"), np.empty(0), 0)
+        raise BacktestInputError("overfitting needs at least two configurations to choose from")
     halves = list(combinations(range(n_blocks), n_blocks // 2))
     inside_SB = np.zeros((len(halves), n_blocks))
     for i, half in enumerate(halves):
         inside_SB[i, list(half)] = 1.0
     logits, below = np.empty(len(halves)), np.empty(len(halves))
-    for first in range(0, len(halves), 256):  # memory stays at 256 × configurations
-        inside = inside_SB[first : first + 256]
+    some = int(np.clip(2**22 // n_configs, 1, 256))  # memory stays bounded
+    for first in range(0, len(halves), some):
+        inside = inside_SB[first : first + some]
         trained = _sharpes(inside, count_B, sum_BC, square_BC)
         tested = _sharpes(1 - inside, count_B, sum_BC, square_BC)
         best = trained == trained.max(axis=1, keepdims=True)

@@ -7,6 +7,7 @@ import polars as pl
 
 from backtest.fills.prices import PriceTable
 from backtest.results import Book
+from backtest.scores.forecasts import sampling_variance
 from backtest.settings import BacktestSettings
 from market.flags import Flag
 
@@ -34,6 +35,7 @@ def caveats(
         *_in_sample(scores),
         *_universe(scores, settings),
         *(_prices(rows, scores, prices) if rows is not None else ()),
+        *(_noise(rows, horizon, settings) if rows is not None else ()),
         *_trading(prices, strategy, last_row),
         *_undecided(held_nothing, left_out),
         *_fees(strategy, settings),
@@ -205,6 +207,39 @@ def _prices(rows: pl.DataFrame, scores: pl.DataFrame, prices: PriceTable) -> lis
             "dividends are missing from every return and splits look like losses."
         )
     return found
+
+
+NOISY = 0.25
+"""Share of sampling error in the scores from which a reader is warned."""
+
+
+def _noise(rows: pl.DataFrame, horizon: int, settings: BacktestSettings) -> list[str]:
+    """How much of the spread of expected returns is that of few paths."""
+    if settings.score.removeprefix("-") != "expected_return" or "close_std" not in rows.columns:
+        return []
+    value = pl.col("close_mean") / pl.col("last_close") - 1
+    share = (
+        rows.filter(pl.col("step") == horizon)
+        .group_by("as_of")
+        .agg((sampling_variance().mean() / value.var()).alias("share"))["share"]
+        .drop_nulls()
+        .drop_nans()
+        .to_numpy()
+    )
+    if not len(share):
+        return []
+    usual, most = float(np.median(share)), float(share.max())
+    warning = "NOISY SCORES: " if usual >= NOISY else ""
+    advice = (
+        " Forecast with more paths, or rank by median_return or shrunk_return."
+        if usual >= NOISY
+        else ""
+    )
+    sentence = (
+        f"{warning}{min(usual, 1):.0%} of the variance of expected returns between names is "
+        f"sampling error of few paths (median of the dates; at most {min(most, 1):.0%}).{advice}"
+    )
+    return [sentence]
 
 
 def _trading(prices: PriceTable, strategy: Book, last_row: int) -> list[str]:

@@ -81,6 +81,9 @@ def _sides(metrics: Metrics) -> str:
 
 SCORES = {
     "expected_return": "expected return",
+    "median_return": "median return",
+    "trimean_return": "trimean return",
+    "shrunk_return": "expected return less its sampling error",
     "p_up": "probability of a rise",
     "mean_over_std": "expected return over its deviation",
     "quantile_spread": "width of the 5–95% range",

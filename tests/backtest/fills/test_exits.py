@@ -25,7 +25,8 @@ def table(*rows: Bar) -> PriceTable:
     """One symbol's open, high, low, close."""
     frame = bars({"A": [row[3] for row in rows]}, opens={"A": [row[0] for row in rows]})
     frame = frame.with_columns(
-        pl.Series("high", [row[1] for row in rows]), pl.Series("low", [row[2] for row in rows])
+        pl.Series("high", [float(row[1]) for row in rows]),
+        pl.Series("low", [float(row[2]) for row in rows]),
     )
     return price_table(frame, ["A"], recovery=1.0, max_gap_sessions=5)
 

@@ -47,7 +47,9 @@ def bars(
                 label, day = dt.datetime(at.year, at.month, at.day), at
                 ends = label + dt.timedelta(hours=21)
             high, low = max(opened, close), min(opened, close)
-            rows.append((symbol, label, day, ends, opened, high, low, close, volume))
+            rows.append(
+                (symbol, label, day, ends, opened, float(high), float(low), float(close), volume)
+            )
     names = (
         "symbol",
         "timestamp",
