@@ -269,7 +269,7 @@ def thin_bars(prices: PriceTable) -> Bool:
     weekday_T = (day_T.astype(np.int64) + 3) % 7
     several = len(np.unique(prices.sessions_T)) < len(count_T)
     slot_T = clock_T if several else weekday_T
-    first_seen = {}
+    first_seen: dict[int, int] = {}
     for t, slot in enumerate(slot_T.tolist()):
         first_seen.setdefault(slot, t)
     thin_T = np.zeros(len(count_T), np.bool_)

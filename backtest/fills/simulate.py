@@ -153,7 +153,8 @@ def _shorts(filled: Any, prices: PriceTable, first_row: int, n_rows: int) -> Flo
     shares = np.zeros((n_rows, len(columns)))
     np.add.at(shares, (filled["row"] - first_row, place_M), filled["size"])
     values = np.cumsum(shares, axis=0) * prices.mark_TN[first_row : first_row + n_rows, columns]
-    return np.maximum(-np.nan_to_num(values), 0.0).sum(axis=1)
+    total_T: Float = np.maximum(-np.nan_to_num(values), 0.0).sum(axis=1)
+    return total_T
 
 
 def _orders(filled: Any, prices: PriceTable) -> pl.DataFrame:

@@ -72,6 +72,28 @@ def headline(result: BacktestResult) -> list[Row]:
         row("Exposure, net", "longs less shorts", lambda m: percent(m.net_exposure)),
         row("Long and short", "each over equity", _sides),
         row("Orders", "settlements not counted", lambda m: f"{m.orders:,}"),
+        *_trades(result),
+    ]
+
+
+def _trades(result: BacktestResult) -> list[Row]:
+    """Round trips; of the strategy alone."""
+    figures = result.trade_figures
+
+    def row(label: str, note: str, value: str) -> Row:
+        return Row(label, note, (value, NOTHING, NOTHING))
+
+    return [
+        row("Round trips", "closed", f"{figures.count:,}"),
+        row("Win rate", "of the round trips", percent(figures.win_rate)),
+        row("Expectancy", "mean profit of a round trip, in currency", number(figures.expectancy)),
+        row("Holding time", "mean bars of a round trip", number(figures.mean_bars)),
+        row("Trade profit factor", "profits over losses", number(figures.profit_factor)),
+        row(
+            "Excursions",
+            "mean worst and best return a round trip stood at (MAE, MFE)",
+            f"{percent(figures.worst_excursion)}, {percent(figures.best_excursion)}",
+        ),
     ]
 
 
