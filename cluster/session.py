@@ -11,11 +11,14 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from typing import Any, Literal
 
 from market.errors import ConfigError
@@ -41,6 +44,8 @@ _ENVIRONMENT = {
     # How soon a training run notices that it ended, or that a worker died.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
+_PACKAGES = ("candlecast", "market", "forecaster", "backtest", "cluster")
+_HOME = Path(__file__).resolve().parent.parent
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
 
@@ -170,12 +175,13 @@ def _cores() -> int:
 
 def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with warnings.catch_warnings(), _mute_stderr():
+    with warnings.catch_warnings(), _mute_stderr(), worker_import_path() as import_path:
         warnings.simplefilter("ignore")  # Ray's own deprecations: nothing a user could act on
         if address is not None:
             _require_listener(address)
             try:
-                ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **common)
+                joining = {"env_vars": _WORKER_ENVIRONMENT, **import_path}
+                ray.init(address=address, runtime_env=joining, **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise ConfigError(_unreachable(address, error)) from error
         else:
@@ -187,6 +193,7 @@ def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
                     num_gpus=None if gpus else 0,
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
+                    runtime_env=import_path or None,
                     **common,
                 )
 
@@ -208,6 +215,28 @@ def _unreachable(address: str, error: Exception) -> str:
         f"--address {address}: no Ray cluster answers there ({reason}); start one with "
         "'ray start --head', or leave --address away to run locally"
     )
+
+
+@contextmanager
+def worker_import_path() -> Iterator[dict[str, str]]:
+    """What keeps a user's files from hiding our packages in workers, as parts of a runtime_env.
+
+    Ray puts the driver's working directory first on its workers' import path, unless the job names
+    a working directory of its own: an empty one, then. That starts every worker a second time, so
+    it is done only where a file or folder there has the name of one of our packages.
+    """
+    here = os.getcwd()
+    found = [PathFinder.find_spec(name, [here]) for name in _PACKAGES]
+    if all(spec is None or _is_ours(spec) for spec in found):
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="candlecast-empty-") as folder:
+        yield {"working_dir": folder}
+
+
+def _is_ours(spec: ModuleSpec) -> bool:
+    places = [spec.origin] if spec.has_location else spec.submodule_search_locations or []
+    return all(place and Path(place).resolve().is_relative_to(_HOME) for place in places)
 
 
 @contextmanager
