@@ -1,0 +1,146 @@
+"""The point models: rows of a fixed lookback in, rows of a fixed horizon out.
+
+Knows patches, prompts and a backbone; nothing of prices, symbols or files. Every row is a series
+by itself (one feature of one symbol), and its forecast is a function of that row alone.
+
+Legend: B rows, L lookback, H horizon, P patches, D width of a patch, E width of the backbone,
+T tokens of a prompt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from forecaster.timellm.backbone import Backbone
+from forecaster.timellm.config import PointConfig
+from forecaster.timellm.linear import DLinear, NLinear
+from forecaster.timellm.patching import FlattenHead, PatchEmbedding, normalise_instances
+from forecaster.timellm.prompt import Ids, Prompter
+from forecaster.timellm.reprogramming import Reprogramming
+from market.errors import CheckpointError
+
+
+class PointModel(nn.Module):
+    """A model of one config; `forward` takes (B, L) and gives (B, H) in the same unit."""
+
+    def __init__(self, config: PointConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, x_BL: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class LinearModel(PointModel):
+    """NLinear or DLinear."""
+
+    def __init__(self, config: PointConfig) -> None:
+        super().__init__(config)
+        kind = NLinear if config.backbone == "nlinear" else DLinear
+        self.linear = kind(config.lookback, config.horizon)
+
+    def forward(self, x_BL: Tensor) -> Tensor:
+        forecast: Tensor = self.linear(x_BL)
+        return forecast
+
+
+class PatchModel(PointModel):
+    """The ablations (Tan et al. 2024, arXiv 2406.16964): Time-LLM's patches and head with no
+    language model between them, or with one attention layer in its place."""
+
+    def __init__(self, config: PointConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.patch_embedding = PatchEmbedding(c.patch_length, c.stride, c.d_model, c.dropout)
+        self.attention = self.norm = None
+        if c.backbone == "attention":
+            self.attention = nn.MultiheadAttention(
+                c.d_model, c.n_heads, dropout=c.dropout, batch_first=True
+            )
+            self.norm = nn.LayerNorm(c.d_model)
+        self.head = FlattenHead(c.d_model, c.n_patches, c.horizon, c.dropout)
+
+    def forward(self, x_BL: Tensor) -> Tensor:
+        instance = normalise_instances(x_BL)
+        h_BPD = self.patch_embedding(instance.z_BL)
+        if self.attention is not None and self.norm is not None:
+            attended_BPD, _ = self.attention(h_BPD, h_BPD, h_BPD, need_weights=False)
+            h_BPD = self.norm(h_BPD + attended_BPD)
+        forecast: Tensor = self.head(h_BPD) * instance.scale_B1 + instance.loc_B1
+        return forecast
+
+
+class TimeLLM(PointModel):
+    """Jin et al. 2024 (arXiv 2310.01728): patches reprogrammed into a frozen language model.
+
+    The backbone is no part of this module's weights: it is neither trained, averaged, replicated
+    nor saved, stays in evaluation mode, and moves along to another device.
+    """
+
+    def __init__(self, config: PointConfig, backbone: Backbone) -> None:
+        super().__init__(config)
+        c = config
+        if c.d_ff > backbone.width:
+            raise CheckpointError(
+                f"d_ff={c.d_ff}: the head cannot read more outputs than the backbone "
+                f"{c.backbone} has ({backbone.width})"
+            )
+        self.patch_embedding = PatchEmbedding(c.patch_length, c.stride, c.d_model, c.dropout)
+        self.reprogramming = Reprogramming(
+            backbone.vocabulary, c.prototypes, c.d_model, c.n_heads, c.d_ff, backbone.width,
+            c.dropout,
+        )  # fmt: skip
+        self.head = FlattenHead(c.d_ff, c.n_patches, c.horizon, c.dropout)
+        self.prompter = Prompter(c, backbone)
+        self._backbone = (backbone,)  # in a tuple: no part of this module's weights
+
+    @property
+    def backbone(self) -> Backbone:
+        return self._backbone[0]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> TimeLLM:
+        moved = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.backbone.move(self.head.linear.weight.device)
+        return moved
+
+    def forward(self, x_BL: Tensor) -> Tensor:
+        instance = normalise_instances(x_BL)
+        head_BH = self.head(self.states(instance.z_BL))
+        forecast: Tensor = head_BH * instance.scale_B1 + instance.loc_B1
+        return forecast
+
+    def states(self, z_BL: Tensor) -> Tensor:
+        """What the head reads: the first d_ff outputs of the backbone at every patch, (B, P, d_ff).
+
+        z_BL: rows normalised by `normalise_instances`.
+        """
+        patches_BPE = self.reprogrammed(z_BL)
+        return self.backbone.read(
+            self.prompter.ids(z_BL), patches_BPE, self.prompter.shared_ids, self.config.d_ff
+        )
+
+    def shape_of(self, ids: Ids) -> tuple[int, int]:
+        """What decides the shape of a row's products: tokens read before, and positions after."""
+        begun = self.backbone.begun(ids, self.prompter.shared_ids)
+        length = len(ids) - begun + self.config.n_patches
+        return begun, self.backbone.padded(length, begun)
+
+    def reprogrammed(self, z_BL: Tensor) -> Tensor:
+        """Patches in the backbone's own terms, (B, P, E)."""
+        words_VE = self.backbone.words
+        return self.reprogramming(self.patch_embedding(z_BL), words_VE)
+
+
+def build_model(config: PointConfig, backbone: Backbone | None = None) -> PointModel:
+    """The model of a config with fresh weights (from torch's generator).
+
+    backbone: where the config names one and it is loaded already; else it is loaded.
+    Raises CheckpointError where the backbone cannot be had, or cannot do this.
+    """
+    if config.backbone in ("nlinear", "dlinear"):
+        return LinearModel(config)
+    if not config.uses_language_model:
+        return PatchModel(config)
+    return TimeLLM(config, backbone or Backbone.load(config))

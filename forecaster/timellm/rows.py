@@ -1,0 +1,45 @@
+"""Rows through a point model without gradients, a tile at a time. Knows models and tensors.
+
+A tile always has the same number of rows, the last one filled up, and rows that share a tile have
+prompts of about the same length. A row's products then have a shape that the row decides by
+itself, so its forecast has the same bits alone, in any company and in any order.
+
+Legend: N rows, L lookback, H horizon.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from forecaster.timellm.model import PointModel, TimeLLM
+from forecaster.timellm.patching import normalise_instances
+
+TILE = 16
+"""Rows computed together: enough for the products, and few enough for a processor's cache."""
+
+
+@torch.inference_mode()
+def forecast_rows(model: PointModel, x_NL: Tensor) -> Tensor:
+    """(N, H) in the unit of x_NL, float32, on x_NL's device.
+
+    The model must be in evaluation mode.
+    """
+    x_NL = x_NL.float()
+    forecast_NH = x_NL.new_empty(len(x_NL), model.config.horizon)
+    for chosen in _tiles(model, x_NL):
+        filled = torch.cat((chosen, chosen[:1].expand(TILE - len(chosen))))
+        forecast_NH[chosen] = model(x_NL[filled].contiguous())[: len(chosen)]
+    return forecast_NH
+
+
+def _tiles(model: PointModel, x_NL: Tensor) -> list[Tensor]:
+    """Row numbers of each tile."""
+    if not isinstance(model, TimeLLM):
+        return list(torch.arange(len(x_NL)).split(TILE))
+    kinds: dict[tuple[int, int], list[int]] = {}
+    for first in range(0, len(x_NL), TILE):
+        z_BL = normalise_instances(x_NL[first : first + TILE]).z_BL
+        for row, ids in enumerate(model.prompter.ids(z_BL)):
+            kinds.setdefault(model.shape_of(ids), []).append(first + row)
+    return [tile for _, rows in sorted(kinds.items()) for tile in torch.tensor(rows).split(TILE)]
