@@ -13,13 +13,13 @@ import polars as pl
 import pytest
 
 from backtest import BacktestResult
-from backtest.costs import Costs
-from backtest.inputs import Targets
-from backtest.prices import kernel_inputs, price_table
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import Targets
+from backtest.fills.prices import kernel_inputs, price_table
+from backtest.fills.rules import Rules
+from backtest.fills.simulate import simulate
 from backtest.report.tear_sheet import render
-from backtest.rules import Rules
 from backtest.settings import BacktestRequest
-from backtest.simulate import simulate
 from cluster.settings import load_settings
 from market.errors import BacktestInputError, ConfigError
 from tests.backtest.made_up import Market, random_market, random_scores
