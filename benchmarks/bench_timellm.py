@@ -129,7 +129,7 @@ def main() -> None:
         speed = statistics.median(run["seconds"] for run in base) / seconds
         memory = peak / statistics.median(run["peak_mb"] for run in base)
         print(
-            f"{way} {precision}: {seconds:.2f} s ({wall:.2f} s), {ROWS / seconds:.1f} rows/s, {speed:.2f} x; "
+            f"{way} {precision}: {seconds:.2f} s ({wall:.2f} s), {speed:.2f} x; "
             f"peak {peak:.0f} MB, {memory:.2f} x; mean forecast {runs[0]['check']:.5f}",
             flush=True,
         )

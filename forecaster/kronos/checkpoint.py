@@ -81,7 +81,7 @@ class Pretrained(nn.Module):
             model = cls(**config)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / CONFIG}: {error}") from error
-        _load_weights(model, folder / WEIGHTS)
+        load_weights(model, folder / WEIGHTS)
         model.eval()
         return model
 
@@ -150,7 +150,12 @@ def _check_keys(cls: type, config: dict[str, Any], path: Path) -> None:
         )
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fills a module from a safetensors file, strictly.
+
+    Raises CheckpointError for a file or weight that is missing, unknown, of another shape, or not
+    finite.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: not found. A model folder holds {CONFIG} and {WEIGHTS}.")
     try:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from forecaster.training.shapes import Count, Settings, Share
+from forecaster.training.shapes import Count, Positive, Settings, Share
 
 Plain = Literal["none", "attention", "nlinear", "dlinear"]
 PLAIN: tuple[Plain, ...] = ("none", "attention", "nlinear", "dlinear")
@@ -67,6 +67,8 @@ class PointConfig(PointShape):
     """Values the model reads."""
     horizon: Count
     """Values it forecasts."""
+    clip: Positive = 5.0
+    """Bars are cut here, in units of the window's own spread, before the model sees them."""
     backbone_hash: str = ""
     """Of the backbone's files when the model was trained; another backbone is refused."""
 

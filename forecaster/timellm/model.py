@@ -9,10 +9,15 @@ T tokens of a prompt.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from forecaster.kronos.checkpoint import CONFIG, WEIGHTS, load_weights
 from forecaster.timellm.backbone import Backbone
 from forecaster.timellm.config import PointConfig
 from forecaster.timellm.linear import DLinear, NLinear
@@ -31,6 +36,30 @@ class PointModel(nn.Module):
 
     def forward(self, x_BL: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
+        """Writes config.json and model.safetensors: what was trained, never the backbone.
+
+        half: store floats as float16; they are always loaded as float32.
+        """
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.named_parameters()}
+        if half:
+            state = {name: value.half() for name, value in state.items()}
+        save_file(state, place / WEIGHTS, metadata={"format": "pt"})
+        (place / CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n")
+
+    def content_hash(self, extra: str = "") -> str:
+        """Hash of config and weights, 16 hex digits. A backbone counts by its files' hash, not by
+        where they are."""
+        digest = hashlib.blake2b(extra.encode(), digest_size=8)
+        place = {"backbone"} if self.config.uses_language_model else set()
+        digest.update(self.config.model_dump_json(exclude=place).encode())
+        for name, value in sorted(self.named_parameters()):
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 class LinearModel(PointModel):
@@ -144,3 +173,34 @@ def build_model(config: PointConfig, backbone: Backbone | None = None) -> PointM
     if not config.uses_language_model:
         return PatchModel(config)
     return TimeLLM(config, backbone or Backbone.load(config))
+
+
+def load_point_model(folder: str | Path, backbone: str | Path | None = None) -> PointModel:
+    """A saved model, in evaluation mode.
+
+    backbone: folder of its language model where that is not (any more) where the config says; a
+    folder `backbone` inside the model's own is taken without being named. Raises CheckpointError
+    naming the file and the key that is wrong, or the backbone that is not the one trained with.
+    """
+    place = Path(folder)
+    path = place / CONFIG
+    try:
+        config = PointConfig.model_validate_json(path.read_text())
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); give the folder of a model as "
+            "'candlecast train timellm' writes it"
+        ) from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"])) or "the file"
+        raise CheckpointError(
+            f"{path}: {key}: {problem['msg']}. Is this the folder of another kind of model?"
+        ) from None
+    where = Path(backbone) if backbone is not None else place / "backbone"
+    found = None
+    if config.uses_language_model:
+        found = Backbone.load(config, where if backbone is not None or where.is_dir() else None)
+    model = build_model(config, found)
+    load_weights(model, place / WEIGHTS)
+    return model.eval()

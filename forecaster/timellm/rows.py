@@ -4,19 +4,22 @@ A tile always has the same number of rows, the last one filled up, and rows that
 prompts of about the same length. A row's products then have a shape that the row decides by
 itself, so its forecast has the same bits alone, in any company and in any order.
 
-Legend: N rows, L lookback, H horizon.
+Legend: N rows, B windows, L lookback, H horizon, F features.
 """
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from forecaster.timellm.model import PointModel, TimeLLM
 from forecaster.timellm.patching import normalise_instances
 
-TILE = 16
-"""Rows computed together: enough for the products, and few enough for a processor's cache."""
+TILE = 8
+"""Rows computed together: enough for the products (each brings a hundred positions or more), and few
+enough for a processor's cache and for the last tile of a length to waste little."""
 
 
 @torch.inference_mode()
@@ -43,3 +46,13 @@ def _tiles(model: PointModel, x_NL: Tensor) -> list[Tensor]:
         for row, ids in enumerate(model.prompter.ids(z_BL)):
             kinds.setdefault(model.shape_of(ids), []).append(first + row)
     return [tile for _, rows in sorted(kinds.items()) for tile in torch.tensor(rows).split(TILE)]
+
+
+def point_bars(model: PointModel, x_BLF: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Point forecasts of normalised windows, feature by feature: (B, H, F)."""
+    b, lookback, f = x_BLF.shape
+    device = next(model.parameters()).device
+    rows_NL = np.ascontiguousarray(x_BLF.transpose(0, 2, 1)).reshape(b * f, lookback)
+    y_NH = forecast_rows(model, torch.from_numpy(rows_NL).to(device)).cpu().numpy()
+    bars: npt.NDArray[np.float32] = y_NH.reshape(b, f, -1).transpose(0, 2, 1)
+    return bars

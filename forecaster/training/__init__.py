@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from forecaster.training.config import (
         PredictorTraining,
+        TimeLLMTraining,
         TokenizerTraining,
         TrainingError,
     )
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         Surroundings,
         TrainingRun,
         train_predictor,
+        train_timellm,
         train_tokenizer,
     )
 
@@ -25,11 +27,13 @@ _HOME = {
     "Peers": "process_group",
     "PredictorTraining": "config",
     "Surroundings": "run",
+    "TimeLLMTraining": "config",
     "TokenizerTraining": "config",
     "TrainingError": "config",
     "TrainingRun": "run",
     "TrainingSeries": "data.pools",
     "train_predictor": "run",
+    "train_timellm": "run",
     "train_tokenizer": "run",
     "training_series": "data.sources",
 }
@@ -38,11 +42,13 @@ __all__ = [
     "Peers",
     "PredictorTraining",
     "Surroundings",
+    "TimeLLMTraining",
     "TokenizerTraining",
     "TrainingError",
     "TrainingRun",
     "TrainingSeries",
     "train_predictor",
+    "train_timellm",
     "train_tokenizer",
     "training_series",
 ]

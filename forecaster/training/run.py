@@ -1,6 +1,6 @@
-"""A whole training run of a tokenizer or a predictor: series in, a published-format folder out.
+"""A whole training run of a tokenizer, a predictor or a point model: series in, a folder out.
 
-Knows the two networks, how they are measured and chosen; nothing of where bars come from or how
+Knows the networks, how they are measured and chosen; nothing of where bars come from or how
 many processes there are. A run is a folder: `metrics.jsonl`, `checkpoints/`, and at the end the
 model in the published format with its `training.json`. Starting it again goes on where it was.
 """
@@ -23,8 +23,15 @@ from forecaster.kronos.checkpoint import TRAINING_RECORD, WEIGHTS, content_hash
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.registry import cutoff_of
+from forecaster.timellm.bootstrap import save_errors
+from forecaster.timellm.model import PointModel
 from forecaster.training.checkpoints import Checkpoints, require_same
-from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
+from forecaster.training.config import (
+    PredictorTraining,
+    TimeLLMTraining,
+    TokenizerTraining,
+    TrainingError,
+)
 from forecaster.training.data.batches import WindowPlan
 from forecaster.training.data.pools import Pool, TrainingBatch, TrainingSeries, validation_batches
 from forecaster.training.data.splits import split_series
@@ -33,6 +40,7 @@ from forecaster.training.loop import CHECKPOINTS, Hooks, fit
 from forecaster.training.objectives import (
     Model,
     Objective,
+    PointObjective,
     PredictorObjective,
     TokenizerObjective,
 )
@@ -40,7 +48,12 @@ from forecaster.training.process_group import Peers
 from forecaster.training.publishing import install, require_writable
 from forecaster.training.run_log import require_tensorboard
 from forecaster.training.starting import require_same_bits, starting_model
-from forecaster.training.validation import measure_predictor, measure_tokenizer
+from forecaster.training.validation import (
+    measure_points,
+    measure_predictor,
+    measure_tokenizer,
+    validation_errors,
+)
 
 _MEASURED_AT_ONCE = 64
 
@@ -68,7 +81,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        settings: TokenizerTraining | PredictorTraining,
+        settings: TokenizerTraining | PredictorTraining | TimeLLMTraining,
         series: Sequence[TrainingSeries],
         *,
         tokenizer: str | Path | None = None,
@@ -97,13 +110,13 @@ class TrainingRun:
             self.tokenizer = KronosTokenizer.from_pretrained(tokenizer)
         torch.manual_seed(settings.seed)
         self.model = starting_model(settings, start_from)
-        if self.tokenizer is not None:
+        if self.tokenizer is not None and isinstance(self.model, Kronos):
             require_same_bits(self.model, self.tokenizer, start_from)
         self._sources = [str(each) for each in (start_from, tokenizer) if each is not None]
         self.identity = {
             "settings": settings.model_dump(mode="json"),
             "bars": bars or _hash_of(series),
-            "start weights": content_hash(self.model) if start_from is not None else "",
+            "start weights": _hash_of_model(self.model) if start_from is not None else "",
             "tokenizer": content_hash(self.tokenizer) if self.tokenizer is not None else "",
         }
         self._require_validation()
@@ -112,6 +125,8 @@ class TrainingRun:
 
     @property
     def kind(self) -> str:
+        if isinstance(self.model, PointModel):
+            return "point model"
         return "tokenizer" if isinstance(self.model, KronosTokenizer) else "predictor"
 
     @property
@@ -204,9 +219,13 @@ class TrainingRun:
     def _require_validation(self) -> None:
         run = self.settings.run
         _ = self._dates  # raises where there is no date to forecast from
-        if run.publish == "best" and not self.validation.get(run.best_on):
+        wanted = run.best_on if run.publish == "best" else None
+        why = "run.publish: best"
+        if isinstance(self.model, PointModel) and not self.validation.get("later"):
+            wanted, why = "later", "a point model, whose paths are drawn from validation errors,"
+        if wanted is not None and not self.validation.get(wanted):
             raise TrainingError(
-                f"run.publish: best needs {run.best_on} validation windows, and there are none of "
+                f"{why} needs {wanted} validation windows, and there are none of "
                 f"lookback {max(self.settings.windows.lookbacks)} + horizon "
                 f"{self.settings.windows.validation_horizon} up to "
                 f"{self.settings.data.validation_through}. Import later bars, move "
@@ -214,6 +233,8 @@ class TrainingRun:
             )
 
     def _objective(self, peers: Peers) -> Objective:
+        if isinstance(self.model, PointModel):
+            return PointObjective(self.model)
         if isinstance(self.model, KronosTokenizer):
             assert isinstance(self.settings, TokenizerTraining)
             return TokenizerObjective(self.model, self.settings, peers)
@@ -266,6 +287,8 @@ class TrainingRun:
         self, model: Model, batches: Sequence[TrainingBatch], peers: Peers
     ) -> dict[str, float]:
         """The figures of the run's kind on given windows."""
+        if isinstance(model, PointModel):
+            return measure_points(model, batches, peers)
         if isinstance(model, KronosTokenizer):
             return measure_tokenizer(model, batches, peers)
         assert self.tokenizer is not None
@@ -273,7 +296,7 @@ class TrainingRun:
 
     def _score(self, figures: Mapping[str, float]) -> float | None:
         run = self.settings.run
-        loss = "loss" if isinstance(self.model, KronosTokenizer) else "ce"
+        loss = "ce" if isinstance(self.model, Kronos) else "loss"
         name = f"{run.best_on}_{loss if run.best_by == 'loss' else run.best_by}"
         value = figures.get(name)
         if value is None:
@@ -301,6 +324,8 @@ class TrainingRun:
             "figures": dict(figures),
         }
         model.save_pretrained(place, half=self.settings.run.storage == "float16")
+        if isinstance(model, PointModel):
+            save_errors(validation_errors(model, self.validation["later"]), place)
         (place / TRAINING_RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
     def _finish(self, chosen: Path, peers: Peers) -> dict[str, float]:
@@ -344,6 +369,18 @@ def train_predictor(
     return _alone(run, out, report)
 
 
+def train_timellm(
+    settings: TimeLLMTraining,
+    series: Sequence[TrainingSeries],
+    out: Path,
+    *,
+    start_from: str | Path | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, float]:
+    """Trains a point model in this process; `TimeLLMForecaster.load(out)` forecasts with it."""
+    return _alone(TrainingRun(settings, series, start_from=start_from), out, report)
+
+
 def _alone(run: TrainingRun, out: Path, report: Callable[[str], None]) -> dict[str, float]:
     for line in run.description():
         report(line)
@@ -351,6 +388,10 @@ def _alone(run: TrainingRun, out: Path, report: Callable[[str], None]) -> dict[s
     if done:
         report(f"going on after step {done} of {run.settings.optimiser.steps}")
     return run.train(out, Surroundings(report=report))
+
+
+def _hash_of_model(model: Model) -> str:
+    return model.content_hash() if isinstance(model, PointModel) else content_hash(model)
 
 
 def _seed_of(seed: int, rank: int) -> int:
