@@ -37,11 +37,12 @@ Address = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     train = typer.Typer(
-        help="Train a tokenizer, or a predictor on its tokens. The same command resumes.",
+        help="Train a tokenizer and a predictor on its tokens, or a Time-LLM. Repeat to resume.",
         no_args_is_help=True,
     )
     train.command()(tokenizer)
     train.command()(predictor)
+    train.command()(timellm)
     train.command()(walkforward)
     app.add_typer(train, name="train")
 
@@ -108,6 +109,47 @@ def predictor(
         )
     )
     _tell(f"forecast with --model {out} --tokenizer {tokenizer}")
+
+
+def timellm(
+    config: Config,
+    out: Out,
+    store: Stores = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of the config's: folder or hub id of a language model, or none, "
+            "attention, nlinear, dlinear."
+        ),
+    ] = None,
+    start_from: StartFrom = None,
+    workers: Workers = 1,
+    gpus: Gpus = False,
+    threads: Threads = 1,
+    address: Address = None,
+) -> None:
+    """Train a Time-LLM, or one of the models without a language model that it has to beat."""
+    from cluster.settings import load_settings
+    from cluster.training.job import TrainingRequest
+    from forecaster.training import TimeLLMTraining
+
+    settings = load_settings(config, TimeLLMTraining)
+    if backbone is not None:
+        shape = settings.model.model_dump() | {"backbone": backbone}
+        settings = load_settings(config, TimeLLMTraining, {"model": shape})
+    _run(
+        TrainingRequest(
+            settings=settings,
+            out=out,
+            stores=tuple(store or ()),
+            start_from=start_from,
+            workers=workers,
+            gpus=gpus,
+            threads=threads,
+            address=address,
+        )
+    )
+    _tell(f"forecast with --model timellm:{out}")
 
 
 def walkforward(

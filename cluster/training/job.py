@@ -26,9 +26,14 @@ from cluster.session import require_cpus, training_session
 from cluster.training.progress import following
 from cluster.training.series import SeriesSource, ensure, lake_source, simulated_source
 from forecaster.kronos.checkpoint import TRAINING_RECORD
-from forecaster.registry import KNOWN, cutoff_of
+from forecaster.registry import KNOWN, TIMELLM, cutoff_of
 from forecaster.training.checkpoints import Checkpoints
-from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
+from forecaster.training.config import (
+    PredictorTraining,
+    TimeLLMTraining,
+    TokenizerTraining,
+    TrainingError,
+)
 from forecaster.training.data.series_file import open_series
 from forecaster.training.loop import CHECKPOINTS
 from forecaster.training.process_group import Peers
@@ -54,7 +59,7 @@ class TrainingJobError(CandlecastError):
 class TrainingRequest:
     """A run as the command line asks for it."""
 
-    settings: TokenizerTraining | PredictorTraining
+    settings: TokenizerTraining | PredictorTraining | TimeLLMTraining
     out: Path
     stores: tuple[Path, ...] = ()
     store_version: str | None = None
@@ -87,7 +92,7 @@ class TrainingReport:
 class WorkerJob:
     """What every worker is told."""
 
-    settings: TokenizerTraining | PredictorTraining
+    settings: TokenizerTraining | PredictorTraining | TimeLLMTraining
     series: tuple[str, ...]
     """Folders."""
     bars: str
@@ -117,9 +122,13 @@ def run_training(
         sources = _sources(request, out)
         tokenizer = _at_hand(request.tokenizer, "tokenizer", out)
         own = "predictor" if isinstance(request.settings, PredictorTraining) else "tokenizer"
-        start_from = _at_hand(request.start_from, own, out)
+        start_from = request.start_from
+        if isinstance(request.settings, TimeLLMTraining):
+            start_from = start_from and str(Path(start_from.removeprefix(TIMELLM)).resolve())
+        else:
+            start_from = _at_hand(start_from, own, out)
         job = WorkerJob(
-            settings=request.settings,
+            settings=_with_folder(request.settings),
             series=tuple(str(source.folder) for source in sources),
             bars=", ".join(source.key for source in sources),
             tokenizer=tokenizer,
@@ -213,6 +222,17 @@ def _at_hand(model: str | None, part: str, out: Path) -> str | None:
         known = None if through is None else through.isoformat()
         (folder / TRAINING_RECORD).write_text(json.dumps({"trained_through": known}))
     return str(folder)
+
+
+def _with_folder(
+    settings: TokenizerTraining | PredictorTraining | TimeLLMTraining,
+) -> TokenizerTraining | PredictorTraining | TimeLLMTraining:
+    """With the absolute folder of a language model given by a relative one, as for `_at_hand`."""
+    if not isinstance(settings, TimeLLMTraining) or not Path(settings.model.backbone).is_dir():
+        return settings
+    folder = str(Path(settings.model.backbone).resolve())
+    shape = settings.model.model_copy(update={"backbone": folder})
+    return settings.model_copy(update={"model": shape})
 
 
 def _checked(job: WorkerJob, world: int) -> TrainingRun:

@@ -12,13 +12,11 @@ Legend: B rows, P patches, T positions, E width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from forecaster.timellm.config import PointConfig
 from market.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -146,19 +144,6 @@ class Backbone:
                 for keys, values in self._opening[1]
             ]
         )
-
-    # -- loading ---------------------------------------------------------------------------
-
-    @classmethod
-    def load(cls, config: PointConfig, folder: Path | None = None) -> Backbone:
-        """The backbone that a config names, from a local folder or the hub.
-
-        folder: where it is now, if not where the config says. Raises CheckpointError where it
-        cannot be had or is another one than the config was trained with.
-        """
-        from forecaster.timellm.loading import load_backbone
-
-        return load_backbone(config, folder)
 
 
 def _word_embedding(network: nn.Module, name: str) -> nn.Embedding:

@@ -24,13 +24,13 @@ INDEX = "model.safetensors.index.json"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_backbone(config: PointConfig, folder: Path | None = None) -> Backbone:
+def load_backbone(config: PointConfig) -> Backbone:
     """The backbone of a config, its first layers and number format as the config says.
 
-    folder: where it is, if not where the config says. Raises CheckpointError naming the folder or
-    hub id where it cannot be had, is damaged, or is not the one the config was trained with.
+    Raises CheckpointError naming the folder or hub id where it cannot be had, is damaged, or is not
+    the one the config was trained with.
     """
-    place = folder or backbone_folder(config.backbone)
+    place = backbone_folder(config.backbone)
     if config.backbone_hash:
         found = folder_hash(place)
         if found != config.backbone_hash:

@@ -21,6 +21,7 @@ from forecaster.kronos.checkpoint import CONFIG, WEIGHTS, load_weights
 from forecaster.timellm.backbone import Backbone
 from forecaster.timellm.config import PointConfig
 from forecaster.timellm.linear import DLinear, NLinear
+from forecaster.timellm.loading import load_backbone
 from forecaster.timellm.patching import FlattenHead, PatchEmbedding, normalise_instances
 from forecaster.timellm.prompt import Ids, Prompter
 from forecaster.timellm.reprogramming import Reprogramming
@@ -172,7 +173,7 @@ def build_model(config: PointConfig, backbone: Backbone | None = None) -> PointM
         return LinearModel(config)
     if not config.uses_language_model:
         return PatchModel(config)
-    return TimeLLM(config, backbone or Backbone.load(config))
+    return TimeLLM(config, backbone or load_backbone(config))
 
 
 def load_point_model(folder: str | Path, backbone: str | Path | None = None) -> PointModel:
@@ -198,9 +199,8 @@ def load_point_model(folder: str | Path, backbone: str | Path | None = None) -> 
             f"{path}: {key}: {problem['msg']}. Is this the folder of another kind of model?"
         ) from None
     where = Path(backbone) if backbone is not None else place / "backbone"
-    found = None
-    if config.uses_language_model:
-        found = Backbone.load(config, where if backbone is not None or where.is_dir() else None)
-    model = build_model(config, found)
+    if config.uses_language_model and (backbone is not None or where.is_dir()):
+        config = config.model_copy(update={"backbone": str(where.resolve())})
+    model = build_model(config)
     load_weights(model, place / WEIGHTS)
     return model.eval()

@@ -18,8 +18,8 @@ from forecaster.timellm.model import PointModel, TimeLLM
 from forecaster.timellm.patching import normalise_instances
 
 TILE = 8
-"""Rows computed together: enough for the products (each brings a hundred positions or more), and few
-enough for a processor's cache and for the last tile of a length to waste little."""
+"""Rows computed together: enough for the products (each brings a hundred positions or more), few
+enough for a processor's cache, and for the last tile of a length to waste little."""
 
 
 @torch.inference_mode()
