@@ -36,7 +36,8 @@ class Backbone:
         self.tokenizer = tokenizer
         self.name = name
         self.embedding = _word_embedding(network, name)
-        network.config.use_cache = False
+        self._settings: Any = network.config
+        self._settings.use_cache = False
         self._opening: tuple[tuple[Any, ...], list[tuple[Tensor, Tensor]]] | None = None
         self.causal = _is_causal(self)
         self._goes_on = self.causal and _can_go_on(self)
@@ -61,7 +62,7 @@ class Backbone:
     @property
     def positions(self) -> int | None:
         """Most tokens it can hold; None where it states no limit."""
-        found = getattr(self.network.config, "max_position_embeddings", None)
+        found = getattr(self._settings, "max_position_embeddings", None)
         return None if found is None else int(found)
 
     @property

@@ -56,7 +56,9 @@ def errors_in_units(
     return (error_BHF[moving] / units_BF[moving, None]).astype(np.float32)
 
 
-def drawn(seed: int, symbol: str, as_of: np.datetime64, n_paths: int, n_errors: int) -> Array:
+def drawn(
+    seed: int, symbol: str, as_of: np.datetime64, n_paths: int, n_errors: int
+) -> npt.NDArray[np.int64]:
     """Which error window each path takes, (S,): a shuffled deck, again when it is used up.
 
     Keyed by (seed, symbol, as_of) alone. Path s takes the same however many paths there are.

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import lru_cache
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
@@ -129,14 +130,12 @@ def _cut(settings: Any, config: PointConfig) -> None:
 
 
 def _quantisation(config: PointConfig) -> Any:
-    from transformers import BitsAndBytesConfig
-
     if not torch.cuda.is_available():
         raise CheckpointError(
             f"backbone_bits={config.backbone_bits}: needs a CUDA device; leave it out here"
         )
     four = config.backbone_bits == 4
-    return BitsAndBytesConfig(
+    return require_transformers().BitsAndBytesConfig(
         load_in_4bit=four,
         load_in_8bit=not four,
         bnb_4bit_compute_dtype=_DTYPES[config.backbone_precision],
@@ -175,10 +174,9 @@ def require_transformers() -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No reports of unused layers and no progress bars, inside the block."""
-    from transformers.utils import logging
-
+    logging = require_transformers().utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     logging.disable_progress_bar()
     try:
         yield

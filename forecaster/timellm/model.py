@@ -131,9 +131,9 @@ class TimeLLM(PointModel):
         return self._backbone[0]
 
     def _apply(self, fn: Any, recurse: bool = True) -> TimeLLM:
-        moved = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.backbone.move(self.head.linear.weight.device)
-        return moved
+        return self
 
     def forward(self, x_BL: Tensor) -> Tensor:
         instance = normalise_instances(x_BL)
@@ -159,8 +159,9 @@ class TimeLLM(PointModel):
 
     def reprogrammed(self, z_BL: Tensor) -> Tensor:
         """Patches in the backbone's own terms, (B, P, E)."""
-        words_VE = self.backbone.words
-        return self.reprogramming(self.patch_embedding(z_BL), words_VE)
+        patches_BPD = self.patch_embedding(z_BL)
+        reprogrammed: Tensor = self.reprogramming(patches_BPD, self.backbone.words)
+        return reprogrammed
 
 
 def build_model(config: PointConfig, backbone: Backbone | None = None) -> PointModel:

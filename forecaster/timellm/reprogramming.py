@@ -72,4 +72,4 @@ class Reprogramming(nn.Module):
         return self._heads(self.key(prototypes_1KE)), self._heads(self.value(prototypes_1KE))
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
-        return x_BTD.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return x_BTD.view(*x_BTD.shape[:2], self.n_heads, -1).transpose(1, 2)

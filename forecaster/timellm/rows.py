@@ -39,13 +39,17 @@ def forecast_rows(model: PointModel, x_NL: Tensor) -> Tensor:
 def _tiles(model: PointModel, x_NL: Tensor) -> list[Tensor]:
     """Row numbers of each tile."""
     if not isinstance(model, TimeLLM):
-        return list(torch.arange(len(x_NL)).split(TILE))
+        return _split(torch.arange(len(x_NL)))
     kinds: dict[tuple[int, int], list[int]] = {}
     for first in range(0, len(x_NL), TILE):
         z_BL = normalise_instances(x_NL[first : first + TILE]).z_BL
         for row, ids in enumerate(model.prompter.ids(z_BL)):
             kinds.setdefault(model.shape_of(ids), []).append(first + row)
-    return [tile for _, rows in sorted(kinds.items()) for tile in torch.tensor(rows).split(TILE)]
+    return [tile for _, rows in sorted(kinds.items()) for tile in _split(torch.tensor(rows))]
+
+
+def _split(rows: Tensor) -> list[Tensor]:
+    return [rows[first : first + TILE] for first in range(0, len(rows), TILE)]
 
 
 def point_bars(model: PointModel, x_BLF: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
