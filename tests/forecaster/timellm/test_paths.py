@@ -1,4 +1,4 @@
-"""Sample paths of a point model: drawn from past errors, legal, and a function of their own series."""
+"""Paths of a point model: drawn from past errors, legal, and a matter of their own series."""
 
 from __future__ import annotations
 
