@@ -125,14 +125,13 @@ def _one(
         return _Unreachable(f"it answered with status {error.response.status_code}")
     except Exception as error:  # of whichever client huggingface_hub uses: no connection, no answer
         return _Unreachable(type(error).__name__)
-    commit = about.commit_hash
-    before = try_to_load_from_cache(source, name, cache_dir=access.cache_dir, revision=commit)
-    if isinstance(before, str):
-        return _snapshot(Path(before), name)
-    try:
+    before = try_to_load_from_cache(
+        source, name, cache_dir=access.cache_dir, revision=about.commit_hash
+    )
+    try:  # also for a cached file: this notes which commit the revision is now
         path = Path(
             hf_hub_download(
-                source, name, revision=commit, cache_dir=access.cache_dir, token=access.token
+                source, name, revision=revision, cache_dir=access.cache_dir, token=access.token
             )
         )
     except Exception as error:
@@ -141,7 +140,8 @@ def _one(
             f"{source}: the transfer of {name} broke off ({reason[:120]}). Run it again, or give "
             "the folder of a copy."
         ) from None
-    _require_hash(path, about.etag, source, name)
+    if not isinstance(before, str):
+        _require_hash(path, about.etag, source, name)
     return _snapshot(path, name)
 
 

@@ -12,7 +12,7 @@ Legend: B rows, P patches, T positions, E width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class Backbone:
         self.tokenizer = tokenizer
         self.name = name
         self.embedding = _word_embedding(network, name)
-        self._settings: Any = network.config
+        self._settings = cast(Any, network.config)
         self._settings.use_cache = False
         self._opening: tuple[tuple[Any, ...], list[tuple[Tensor, Tensor]]] | None = None
         self.causal = _is_causal(self)
