@@ -142,7 +142,7 @@ class TimeLLMForecaster:
         """`sample_paths`, 64 series at a time."""
         if not len(windows):
             raise ForecastInputError("no series to forecast: the batch of windows is empty")
-        self._require_fit(windows)
+        self.require_window(windows.lookback, windows.horizon)
         trimmed = windows.lookback > self.model.config.lookback
         windows = windows.last_bars(self.model.config.lookback)
         for first in range(0, len(windows), SERIES_AT_ONCE):
@@ -151,7 +151,7 @@ class TimeLLMForecaster:
 
     def points(self, windows: WindowBatch) -> npt.NDArray[np.float64]:
         """The forecast itself in price units, (B, H, F), before errors and repair."""
-        self._require_fit(windows)
+        self.require_window(windows.lookback, windows.horizon)
         found = _normalised(windows.last_bars(self.model.config.lookback), self.model.config.clip)
         z_BHF = self._points(found)[:, : windows.horizon]
         return z_BHF * found.scale_BF[:, None] + found.loc_BF[:, None]
@@ -181,20 +181,20 @@ class TimeLLMForecaster:
         z_NH = self._rows((rows_NL - loc_N1) / scale_N1)
         return list(z_NH * scale_N1 + loc_N1)
 
-    # -- how -------------------------------------------------------------------------------
-
-    def _require_fit(self, windows: WindowBatch) -> None:
+    def require_window(self, lookback: int, horizon: int) -> None:
         config = self.model.config
-        if windows.lookback < config.lookback:
+        if lookback < config.lookback:
             raise ForecastInputError(
-                f"this model reads {config.lookback} bars, the windows have {windows.lookback}; "
-                f"use --lookback {config.lookback}"
+                f"this model reads {config.lookback} bars, the windows have {lookback}; use "
+                f"--lookback {config.lookback}"
             )
-        if windows.horizon > config.horizon:
+        if horizon > config.horizon:
             raise ForecastInputError(
-                f"this model forecasts {config.horizon} steps, {windows.horizon} are asked for; "
-                f"use --horizon {config.horizon}, or train one with a longer horizon"
+                f"this model forecasts {config.horizon} steps, {horizon} are asked for; use "
+                f"--horizon {config.horizon}, or train one with a longer horizon"
             )
+
+    # -- how -------------------------------------------------------------------------------
 
     def _rows(self, x_NL: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         rows = torch.from_numpy(np.ascontiguousarray(x_NL, dtype=np.float32)).to(self.device)

@@ -122,7 +122,7 @@ def test_downloaded_once_then_found_without_the_hub(hub: HubServer, load: Load) 
 
 
 def test_a_broken_transfer_goes_on_where_it_broke(hub: HubServer, load: Load) -> None:
-    """huggingface_hub takes content in parts of 10 MB; what arrived whole is not asked for again."""
+    """Content comes in parts of 10 MB; those that arrived whole are not asked for again."""
     content = np.random.default_rng(0).bytes(22 * 10**6)
     (hub.root / "acme" / "big").mkdir()
     (hub.root / "acme" / "big" / "big.safetensors").write_bytes(content)
