@@ -1,4 +1,4 @@
-"""`candlecast train timellm`, then the forecast, the night and the backtest like any other model's."""
+"""`candlecast train timellm`, then a forecast, a night and a backtest as with any other model."""
 
 from __future__ import annotations
 
@@ -177,11 +177,8 @@ def test_what_it_cannot_forecast_is_said(
         assert told.code == 2, told.out
         return told.err
 
-    assert "this model reads 24 bars" in forecast(
-        f"timellm:{out}", "--lookback", 20, "--horizon", 4
-    )
-    assert "forecasts 4 steps, 5 are asked" in forecast(
-        f"timellm:{out}", "--lookback", 24, "--horizon", 5
-    )
+    made = f"timellm:{out}"
+    assert "this model reads 24 bars" in forecast(made, "--lookback", 20, "--horizon", 4)
+    assert "forecasts 4 steps, 5 are asked" in forecast(made, "--lookback", 24, "--horizon", 5)
     assert "config.json: cannot be read" in forecast(f"timellm:{tmp_path}/nowhere")
-    assert "needs none; leave it out" in forecast(f"timellm:{out}", "--tokenizer", "some")
+    assert "needs none; leave it out" in forecast(made, "--tokenizer", "some")
