@@ -2,8 +2,10 @@
 
 A point model says nothing of its uncertainty. What it got wrong on windows that did not train it
 does: each path adds the errors of one such window, all steps and features together, so that errors
-grow with the step, hang together over time, and move the prices of a bar together (a residual
-block bootstrap, Künsch 1989, whose block is the whole horizon). Knows arrays; no models.
+grow with the step and hang together over time (a residual block bootstrap, Künsch 1989, whose block
+is the whole horizon). Errors are measured from one centre for the four prices of a bar, so that
+what tells the prices apart comes whole from a bar that was: it obeys the rules by construction.
+Knows arrays; no models.
 
 Legend: N windows with known errors, B series, S paths, L lookback, H horizon, F features.
 """
@@ -17,7 +19,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from forecaster.interface import CLOSE
+from forecaster.interface import CLOSE, FloatArray
 from forecaster.kronos.sampling import noise_key
 from forecaster.normalize import VOLUME
 from market.errors import CheckpointError
@@ -31,28 +33,38 @@ FEWEST = 30
 Array = npt.NDArray[np.float64]
 
 
-def one_bar_units(x_BLF: npt.NDArray[np.floating]) -> Array:
+def one_bar_units(values_BLF: FloatArray) -> Array:
     """What an error is measured in: the spread of one-bar changes, (B, F), from the lookback alone.
 
-    The four prices share that of the close, so that they move together. Volatile windows have
-    large errors; measured so, errors of one window mean something in another. 0 where a feature
-    never changes.
+    The four prices share that of the close. Volatile windows have large errors; measured so, errors
+    of one window mean something in another. 0 where a feature never changes.
     """
-    units_BF: Array = np.diff(x_BLF.astype(np.float64), axis=1).std(axis=1)
+    units_BF: Array = np.diff(values_BLF.astype(np.float64), axis=1).std(axis=1)
     units_BF[:, :VOLUME] = units_BF[:, CLOSE : CLOSE + 1]
     return units_BF
 
 
+def centres(values_BLF: FloatArray, forecast_BHF: FloatArray) -> Array:
+    """What errors are measured from, (B, H, F), in the units of the data.
+
+    The prices share one: the last close, moved by the mean of the four prices' forecast moves.
+    Volume and amount have their own forecasts.
+    """
+    last_B1F = values_BLF[:, -1:].astype(np.float64)
+    centre_BHF: Array = forecast_BHF.astype(np.float64)
+    move_BH1 = (centre_BHF - last_B1F)[..., :VOLUME].mean(axis=-1, keepdims=True)
+    centre_BHF[..., :VOLUME] = last_B1F[..., CLOSE : CLOSE + 1] + move_BH1
+    return centre_BHF
+
+
 def errors_in_units(
-    x_BLF: npt.NDArray[np.floating],
-    actual_BHF: npt.NDArray[np.floating],
-    forecast_BHF: npt.NDArray[np.floating],
+    values_BLF: FloatArray, actual_BHF: FloatArray, forecast_BHF: FloatArray
 ) -> npt.NDArray[np.float32]:
-    """Actual minus forecast over `one_bar_units`; windows in which a feature never moved are left
-    out."""
-    units_BF = one_bar_units(x_BLF)
-    moving = (units_BF > 1e-6).all(axis=1)
-    error_BHF = actual_BHF.astype(np.float64) - forecast_BHF
+    """Actual minus `centres` over `one_bar_units`, (N, H, F); windows in which a feature never
+    moved are left out. All in the units of the data."""
+    units_BF = one_bar_units(values_BLF)
+    moving = (units_BF > 0).all(axis=1)
+    error_BHF = actual_BHF - centres(values_BLF, forecast_BHF)
     return (error_BHF[moving] / units_BF[moving, None]).astype(np.float32)
 
 
@@ -70,13 +82,13 @@ def drawn(
 
 
 def paths_around(
-    point_HF: Array,
+    centre_HF: Array,
     units_F: Array,
     errors_NHF: npt.NDArray[np.float32],
     chosen_S: npt.NDArray[np.integer],
 ) -> Array:
-    """Paths of one series in the unit of the points, (S, H, F)."""
-    return point_HF + errors_NHF[chosen_S, : len(point_HF)].astype(np.float64) * units_F
+    """Paths of one series in the units of the data, (S, H, F)."""
+    return centre_HF + errors_NHF[chosen_S, : len(centre_HF)].astype(np.float64) * units_F
 
 
 def save_errors(errors_NHF: npt.NDArray[np.float32], folder: Path) -> None:

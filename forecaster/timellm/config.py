@@ -31,6 +31,9 @@ class PointShape(Settings):
     """Number format of the backbone's weights and arithmetic; what is trained stays float32."""
     backbone_bits: Literal[4, 8] | None = None
     """Store the backbone's matrices in so many bits (needs a GPU and the bitsandbytes package)."""
+    level: Literal["mean", "last"] = "mean"
+    """What a row is measured from: its mean, as in the original, or its last value, which suits
+    prices: a model that knows nothing forecasts no change. The linear models have their own."""
     patch_length: Annotated[int, Field(ge=2)] = 16
     """Values in a patch."""
     stride: Count = 8

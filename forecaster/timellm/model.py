@@ -93,7 +93,7 @@ class PatchModel(PointModel):
         self.head = FlattenHead(c.d_model, c.n_patches, c.horizon, c.dropout)
 
     def forward(self, x_BL: Tensor) -> Tensor:
-        instance = normalise_instances(x_BL)
+        instance = normalise_instances(x_BL, self.config.level)
         h_BPD = self.patch_embedding(instance.z_BL)
         if self.attention is not None and self.norm is not None:
             attended_BPD, _ = self.attention(h_BPD, h_BPD, h_BPD, need_weights=False)
@@ -136,7 +136,7 @@ class TimeLLM(PointModel):
         return self
 
     def forward(self, x_BL: Tensor) -> Tensor:
-        instance = normalise_instances(x_BL)
+        instance = normalise_instances(x_BL, self.config.level)
         head_BH = self.head(self.states(instance.z_BL))
         forecast: Tensor = head_BH * instance.scale_B1 + instance.loc_B1
         return forecast

@@ -7,7 +7,7 @@ Legend: B rows, L lookback, P patches, W values of a patch, D width of an embedd
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch.nn.functional as F  # noqa: N812 - torch's customary name
 from torch import Tensor, nn
@@ -24,13 +24,14 @@ class Instance(NamedTuple):
     scale_B1: Tensor
 
 
-def normalise_instances(x_BL: Tensor) -> Instance:
-    """Subtracts each row's mean and divides by its standard deviation, without learned factors.
+def normalise_instances(x_BL: Tensor, level: Literal["mean", "last"] = "mean") -> Instance:
+    """Subtracts each row's mean, or its last value, and divides by its standard deviation, without
+    learned factors.
 
     The standard deviation is that of the population, with EPSILON under the root. Only the
     lookback is looked at.
     """
-    loc_B1 = x_BL.mean(dim=1, keepdim=True)
+    loc_B1 = x_BL.mean(dim=1, keepdim=True) if level == "mean" else x_BL[:, -1:]
     scale_B1 = (x_BL.var(dim=1, keepdim=True, unbiased=False) + EPSILON).sqrt()
     return Instance((x_BL - loc_B1) / scale_B1, loc_B1, scale_B1)
 

@@ -19,10 +19,11 @@ import torch
 
 from forecaster.interface import CLOSE, FloatArray, SamplePaths, SamplingParams, WindowBatch
 from forecaster.kronos.checkpoint import TRAINING_RECORD
-from forecaster.normalize import Normalised, normalise, power_of_ten
+from forecaster.normalize import normalise
 from forecaster.repair import repair
 from forecaster.timellm.bootstrap import (
     FEWEST,
+    centres,
     drawn,
     load_errors,
     one_bar_units,
@@ -30,7 +31,7 @@ from forecaster.timellm.bootstrap import (
     save_errors,
 )
 from forecaster.timellm.model import PointModel, load_point_model
-from forecaster.timellm.rows import TILE, forecast_rows, point_bars
+from forecaster.timellm.rows import TILE, forecast_bars, forecast_rows
 from market.errors import CheckpointError, ForecastInputError
 from market.flags import Flag
 
@@ -43,7 +44,7 @@ class TimeLLMForecaster:
     """A point model and its validation errors behind the Forecaster interface.
 
     The six features of a bar are forecast channel by channel, as the original does; errors are
-    drawn jointly, and `repair` makes the bars obey the rules (counted, switchable).
+    drawn jointly, see `bootstrap`, and `repair` does what is left to do (counted, switchable).
     """
 
     def __init__(
@@ -152,9 +153,8 @@ class TimeLLMForecaster:
     def points(self, windows: WindowBatch) -> npt.NDArray[np.float64]:
         """The forecast itself in price units, (B, H, F), before errors and repair."""
         self.require_window(windows.lookback, windows.horizon)
-        found = _normalised(windows.last_bars(self.model.config.lookback), self.model.config.clip)
-        z_BHF = self._points(found)[:, : windows.horizon]
-        return z_BHF * found.scale_BF[:, None] + found.loc_BF[:, None]
+        read_BLF = windows.last_bars(self.model.config.lookback).values_BLF
+        return forecast_bars(self.model, read_BLF)[:, : windows.horizon]
 
     def forecast(self, series: Sequence[FloatArray]) -> list[npt.NDArray[np.float64]]:
         """Points of plain series of any lengths and scales, each (n,) → (horizon,).
@@ -201,21 +201,18 @@ class TimeLLMForecaster:
         found: npt.NDArray[np.float64] = forecast_rows(self.model, rows).cpu().numpy()
         return found.astype(np.float64)
 
-    def _points(self, found: Normalised) -> npt.NDArray[np.float64]:
-        """(B, H, F) in normalised units."""
-        return point_bars(self.model, found.x_BLF).astype(np.float64)
-
     def _paths(self, windows: WindowBatch, n_paths: int, seed: int, flags: Flag) -> SamplePaths:
-        found = _normalised(windows, self.model.config.clip)
-        points_BHF = self._points(found)[:, : windows.horizon]
-        units_BF = one_bar_units(found.x_BLF)
+        values_BLF = windows.values_BLF
+        _, loc_BF, scale_BF = normalise(values_BLF)
+        forecast_BHF = forecast_bars(self.model, values_BLF)[:, : windows.horizon]
+        centres_BHF = centres(values_BLF, forecast_BHF)
+        units_BF = one_bar_units(values_BLF)
         values = np.empty(
-            (len(windows), n_paths, windows.horizon, points_BHF.shape[2]), dtype=np.float32
+            (len(windows), n_paths, windows.horizon, centres_BHF.shape[2]), dtype=np.float32
         )
         for b, (symbol, as_of) in enumerate(zip(windows.symbols, windows.as_of_B, strict=True)):
             chosen_S = drawn(seed, symbol, as_of, n_paths, len(self.errors_NHF))
-            z_SHF = paths_around(points_BHF[b], units_BF[b], self.errors_NHF, chosen_S)
-            values[b] = z_SHF * found.scale_BF[b] + found.loc_BF[b]
+            values[b] = paths_around(centres_BHF[b], units_BF[b], self.errors_NHF, chosen_S)
         last_close = windows.values_BLF[:, -1, CLOSE].astype(np.float64)
         repaired = np.zeros(len(windows), dtype=np.int64)
         if self.repair_bars:
@@ -227,15 +224,8 @@ class TimeLLMForecaster:
             values_BSHF=values,
             timestamps_BH=windows.future_BH,
             last_close_B=last_close,
-            loc_BF=found.loc_BF,
-            scale_BF=found.scale_BF,
+            loc_BF=loc_BF,
+            scale_BF=scale_BF,
             flags_B=marks.astype(np.int32),
             repaired_B=repaired,
         )
-
-
-def _normalised(windows: WindowBatch, clip: float) -> Normalised:
-    """As in training; prices and volumes below 1 are lifted while the model sees them."""
-    factor_BF = power_of_ten(windows.values_BLF)
-    lifted = normalise(windows.values_BLF * factor_BF[:, None], clip)
-    return Normalised(lifted.x_BLF, lifted.loc_BF / factor_BF, lifted.scale_BF / factor_BF)

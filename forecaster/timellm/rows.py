@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from forecaster.interface import FloatArray
+from forecaster.normalize import normalise, power_of_ten
 from forecaster.timellm.model import PointModel, TimeLLM
 from forecaster.timellm.patching import normalise_instances
 
@@ -42,7 +44,7 @@ def _tiles(model: PointModel, x_NL: Tensor) -> list[Tensor]:
         return _split(torch.arange(len(x_NL)))
     kinds: dict[tuple[int, int], list[int]] = {}
     for first in range(0, len(x_NL), TILE):
-        z_BL = normalise_instances(x_NL[first : first + TILE]).z_BL
+        z_BL = normalise_instances(x_NL[first : first + TILE], model.config.level).z_BL
         for row, ids in enumerate(model.prompter.ids(z_BL)):
             kinds.setdefault(model.shape_of(ids), []).append(first + row)
     return [tile for _, rows in sorted(kinds.items()) for tile in _split(torch.tensor(rows))]
@@ -60,3 +62,15 @@ def point_bars(model: PointModel, x_BLF: npt.NDArray[np.float32]) -> npt.NDArray
     y_NH = forecast_rows(model, torch.from_numpy(rows_NL).to(device)).cpu().numpy()
     bars: npt.NDArray[np.float32] = y_NH.reshape(b, f, -1).transpose(0, 2, 1)
     return bars
+
+
+def forecast_bars(model: PointModel, values_BLF: FloatArray) -> npt.NDArray[np.float64]:
+    """Point forecasts of windows of bars in the units of the data, (B, H, F).
+
+    Windows are normalised as in training, by their own past; prices and volumes below 1 are lifted
+    by a power of ten while the model sees them.
+    """
+    factor_BF = power_of_ten(values_BLF)
+    found = normalise(values_BLF * factor_BF[:, None], model.config.clip)
+    z_BHF = point_bars(model, found.x_BLF).astype(np.float64)
+    return (z_BHF * found.scale_BF[:, None] + found.loc_BF[:, None]) / factor_BF[:, None]

@@ -324,7 +324,7 @@ class TrainingRun:
         }
         model.save_pretrained(place, half=self.settings.run.storage == "float16")
         if isinstance(model, PointModel):
-            save_errors(validation_errors(model, self.validation["later"]), place)
+            save_errors(validation_errors(model, self.validation["later"], self.split.later), place)
         (place / TRAINING_RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
     def _finish(self, chosen: Path, peers: Peers) -> dict[str, float]:

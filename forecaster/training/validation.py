@@ -19,8 +19,8 @@ from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.timellm.bootstrap import errors_in_units
 from forecaster.timellm.model import PointModel
-from forecaster.timellm.rows import point_bars
-from forecaster.training.data.pools import TrainingBatch
+from forecaster.timellm.rows import forecast_bars, point_bars
+from forecaster.training.data.pools import Pool, TrainingBatch
 from forecaster.training.losses import predictor_loss
 from forecaster.training.objectives import tokens_of
 from forecaster.training.process_group import Peers
@@ -142,16 +142,18 @@ def measure_points(
 
 
 def validation_errors(
-    model: PointModel, batches: Sequence[TrainingBatch]
+    model: PointModel, batches: Sequence[TrainingBatch], pool: Pool
 ) -> npt.NDArray[np.float32]:
-    """Errors of every window in one-bar units, (N, H, F): what sample paths are drawn from."""
+    """Errors of every window in one-bar units, (N, H, F): what sample paths are drawn from.
+
+    pool: where the batches came from.
+    """
+    found = []
     with evaluating(model):
-        found = [
-            errors_in_units(x_BLF, actual_BHF, point_bars(model, x_BLF))
-            for x_BLF, actual_BHF in (
-                np.split(batch.x_BTF, [batch.lookback], axis=1) for batch in batches
-            )
-        ]
+        for batch in batches:
+            past_BLF, actual_BHF = np.split(pool.bars_of(batch), [batch.lookback], axis=1)
+            forecast_BHF = forecast_bars(model, past_BLF)
+            found.append(errors_in_units(past_BLF, actual_BHF, forecast_BHF))
     return np.concatenate(found)
 
 

