@@ -1,5 +1,4 @@
 from forecaster.training.config import PredictorTraining as PredictorTraining
-from forecaster.training.config import TimeLLMTraining as TimeLLMTraining
 from forecaster.training.config import TokenizerTraining as TokenizerTraining
 from forecaster.training.config import TrainingError as TrainingError
 from forecaster.training.data.pools import TrainingSeries as TrainingSeries
@@ -10,3 +9,4 @@ from forecaster.training.run import TrainingRun as TrainingRun
 from forecaster.training.run import train_predictor as train_predictor
 from forecaster.training.run import train_timellm as train_timellm
 from forecaster.training.run import train_tokenizer as train_tokenizer
+from forecaster.training.timellm_config import TimeLLMTraining as TimeLLMTraining

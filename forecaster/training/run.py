@@ -28,7 +28,6 @@ from forecaster.timellm.model import PointModel
 from forecaster.training.checkpoints import Checkpoints, require_same
 from forecaster.training.config import (
     PredictorTraining,
-    TimeLLMTraining,
     TokenizerTraining,
     TrainingError,
 )
@@ -48,6 +47,7 @@ from forecaster.training.process_group import Peers
 from forecaster.training.publishing import install, require_writable
 from forecaster.training.run_log import require_tensorboard
 from forecaster.training.starting import require_same_bits, starting_model
+from forecaster.training.timellm_config import TimeLLMTraining
 from forecaster.training.validation import (
     measure_points,
     measure_predictor,

@@ -10,11 +10,11 @@ from forecaster.timellm.loading import backbone_folder, folder_hash
 from forecaster.timellm.model import PointModel, build_model, load_point_model
 from forecaster.training.config import (
     PredictorTraining,
-    TimeLLMTraining,
     TokenizerTraining,
     TrainingError,
 )
 from forecaster.training.objectives import Model
+from forecaster.training.timellm_config import TimeLLMTraining
 from market.errors import CheckpointError
 
 
