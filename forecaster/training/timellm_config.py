@@ -21,8 +21,8 @@ class TimeLLMTraining(Training):
         windows = self.windows
         if len(set(windows.lookbacks)) != 1:
             raise ValueError(
-                f"`windows.lookbacks`: {list(windows.lookbacks)}; a point model reads one length of "
-                "window; give one"
+                f"`windows.lookbacks`: {list(windows.lookbacks)}; a point model reads one "
+                "length of window; give one"
             )
         if windows.validation_horizon != windows.horizon:
             raise ValueError(

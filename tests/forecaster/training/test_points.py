@@ -152,7 +152,10 @@ def test_without_validation_windows_there_would_be_no_paths(series: list[Trainin
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"windows": {"lookbacks": [24, 32], "horizon": 8, "validation_horizon": 8}}, "one length of window"),
+        (
+            {"windows": {"lookbacks": [24, 32], "horizon": 8, "validation_horizon": 8}},
+            "one length of window",
+        ),
         ({"windows": {"lookbacks": [24], "horizon": 8}}, "make them equal"),
         ({"windows": {"lookbacks": [6], "horizon": 8, "validation_horizon": 8}}, "than one patch"),
         ({"run": {"best_by": "crps"}}, "point models are chosen by loss"),
