@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from forecaster.training.shapes import Count, Positive, Settings, Share
+from forecaster.training.shapes import Count, Positive, Share
+from market.settings import Settings
 
 Plain = Literal["none", "attention", "nlinear", "dlinear"]
 PLAIN: tuple[Plain, ...] = ("none", "attention", "nlinear", "dlinear")

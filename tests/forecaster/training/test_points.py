@@ -143,7 +143,7 @@ def test_going_on_from_weights(series: list[TrainingSeries], backbone: str, tmp_
 
 def test_without_validation_windows_there_would_be_no_paths(series: list[TrainingSeries]) -> None:
     data = {
-        "train_through": "2015-12-31", "validation_through": "2016-01-05", "purge_bars": 8,
+        "train_through": "2015-12-31", "validation_through": "2016-01-20", "purge_bars": 8,
     }  # fmt: skip
     with pytest.raises(TrainingError, match="whose paths are drawn from validation errors, needs"):
         TrainingRun(point_settings(data=data), series)
