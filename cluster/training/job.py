@@ -34,7 +34,8 @@ from forecaster.training.data.series_file import open_series
 from forecaster.training.loop import CHECKPOINTS
 from forecaster.training.process_group import Peers
 from forecaster.training.publishing import require_writable
-from forecaster.training.run import Surroundings, TrainingRun
+from forecaster.training.run import TrainingRun
+from forecaster.training.surroundings import Surroundings
 from forecaster.training.timellm_config import TimeLLMTraining
 from market.errors import CandlecastError, CheckpointError
 from market.lake.history import MarketHistory

@@ -135,7 +135,7 @@ class Backbone:
         key = (opening, self.device)
         if self._opening is None or self._opening[0] != key:
             ids_1T = torch.tensor([opening], device=self.device)
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # training may read it later
                 read = self.network(inputs_embeds=self.embedding(ids_1T), use_cache=True)
             layers = read.past_key_values.layers
             self._opening = key, [(layer.keys, layer.values) for layer in layers]

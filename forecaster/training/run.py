@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +46,7 @@ from forecaster.training.process_group import Peers
 from forecaster.training.publishing import install, require_writable
 from forecaster.training.run_log import require_tensorboard
 from forecaster.training.starting import require_same_bits, starting_model
+from forecaster.training.surroundings import Surroundings
 from forecaster.training.timellm_config import TimeLLMTraining
 from forecaster.training.validation import (
     measure_points,
@@ -56,19 +56,6 @@ from forecaster.training.validation import (
 )
 
 _MEASURED_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run is told by whoever starts it."""
-
-    peers: Peers = field(default_factory=Peers)
-    report: Callable[[str], None] = lambda line: None
-    """Told every logged step, on the first rank."""
-    reached: Callable[[int], None] = lambda step: None
-    """Called on every rank after a checkpoint."""
-    require: Callable[[], None] = lambda: None
-    """Called before anything is written; raises where another driver took over."""
 
 
 class TrainingRun:
@@ -116,10 +103,14 @@ class TrainingRun:
         self.identity = {
             "settings": settings.model_dump(mode="json"),
             "bars": bars or _hash_of(series),
-            "start weights": _hash_of_model(self.model) if start_from is not None else "",
+            "start weights": self._hash() if start_from is not None else "",
             "tokenizer": content_hash(self.tokenizer) if self.tokenizer is not None else "",
         }
         self._require_validation()
+
+    def _hash(self) -> str:
+        own = self.model
+        return own.content_hash() if isinstance(own, PointModel) else content_hash(own)
 
     # -- what it is ------------------------------------------------------------------------
 
@@ -340,57 +331,6 @@ class TrainingRun:
             measured = self.measure(self.model, batches, peers)
             figures |= {f"test_{name}": value for name, value in measured.items()}
         return figures
-
-
-def train_tokenizer(
-    settings: TokenizerTraining,
-    series: Sequence[TrainingSeries],
-    out: Path,
-    *,
-    start_from: str | Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, float]:
-    """Trains a tokenizer in this process and writes it, with its record, to `out`."""
-    return _alone(TrainingRun(settings, series, start_from=start_from), out, report)
-
-
-def train_predictor(
-    settings: PredictorTraining,
-    tokenizer: str | Path,
-    series: Sequence[TrainingSeries],
-    out: Path,
-    *,
-    start_from: str | Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, float]:
-    """Trains a predictor in this process on the tokens of a frozen tokenizer."""
-    run = TrainingRun(settings, series, tokenizer=tokenizer, start_from=start_from)
-    return _alone(run, out, report)
-
-
-def train_timellm(
-    settings: TimeLLMTraining,
-    series: Sequence[TrainingSeries],
-    out: Path,
-    *,
-    start_from: str | Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, float]:
-    """Trains a point model in this process; `TimeLLMForecaster.load(out)` forecasts with it."""
-    return _alone(TrainingRun(settings, series, start_from=start_from), out, report)
-
-
-def _alone(run: TrainingRun, out: Path, report: Callable[[str], None]) -> dict[str, float]:
-    for line in run.description():
-        report(line)
-    done = run.resumes_after(out)
-    if done:
-        report(f"going on after step {done} of {run.settings.optimiser.steps}")
-    return run.train(out, Surroundings(report=report))
-
-
-def _hash_of_model(model: Model) -> str:
-    return model.content_hash() if isinstance(model, PointModel) else content_hash(model)
 
 
 def _seed_of(seed: int, rank: int) -> int:

@@ -139,7 +139,7 @@ def test_forecast_in_any_cut_and_backtested(
     assert "residual block bootstrap" in str(run.identity["numerics"]["paths"])
     traded = candlecast(
         "backtest", "--store", market, "--forecasts", tmp_path / "table-5", "--k", 2,
-        "--out", tmp_path / "backtest",
+        "--report", tmp_path / "backtest.html",
     )  # fmt: skip
     assert traded.code == 0, traded.err
 
