@@ -75,10 +75,11 @@ def forecast(
     calendar such as XNYS, or "24/7"; without one, days end at midnight UTC and future sessions
     follow the weekdays seen. freq: 1d, 1h, 5min …; inferred from the labels. as_of: last moment
     known: a date, a time, "2024-01-01:2024-06-30:weekly", or several; the last close of the frame
-    without. symbols: only these. seed: keys all sampling noise. tz, label: time zone of the labels and the side of an
-    intraday bar they name (start or end), where the venue and the labels do not show them. gpu:
-    compute on the first CUDA device. settings: temperature, top_k, top_p, precision, overflow,
-    repair, max_gap_sessions, tokenizer, memory_mb, as `candlecast forecast --help` explains them.
+    without. symbols: only these. seed: keys all sampling noise. tz, label: time zone of the labels
+    and the side of an intraday bar they name (start or end), where the venue and the labels do not
+    show them. gpu: compute on the first CUDA device. settings: temperature, top_k, top_p,
+    precision, overflow, repair, max_gap_sessions, tokenizer, memory_mb, as `candlecast forecast
+    --help` explains them.
 
     All symbols are batched through the engine; the result depends neither on their order nor on
     their company, and is bit for bit what `candlecast forecast` writes for the same bars, settings
