@@ -13,7 +13,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ from forecaster.timellm.loading import load_backbone
 from forecaster.timellm.patching import FlattenHead, PatchEmbedding, normalise_instances
 from forecaster.timellm.prompt import Ids, Prompter
 from forecaster.timellm.reprogramming import Reprogramming
-from market.errors import CheckpointError
+from market.errors import CheckpointError, ConfigError
 
 
 class PointModel(nn.Module):
@@ -193,11 +192,9 @@ def load_point_model(folder: str | Path, backbone: str | Path | None = None) -> 
             f"{path}: cannot be read ({error.strerror}); give the folder of a model as "
             "'candlecast train timellm' writes it"
         ) from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "the file"
+    except ConfigError as error:
         raise CheckpointError(
-            f"{path}: {key}: {problem['msg']}. Is this the folder of another kind of model?"
+            f"{path}: {error}. Is this the folder of another kind of model?"
         ) from None
     where = Path(backbone) if backbone is not None else place / "backbone"
     if config.uses_language_model and (backbone is not None or where.is_dir()):

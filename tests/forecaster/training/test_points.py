@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from forecaster import SamplingParams, load_forecaster
@@ -27,6 +26,7 @@ from forecaster.training import (
     training_series,
 )
 from forecaster.training.config import SimulatedMarkets
+from market.errors import ConfigError
 from tests.forecaster.conftest import random_windows
 
 MARKET = SimulatedMarkets(seeds=(1501,), n_symbols=4, n_sessions=320, start=date(2015, 1, 2))
@@ -159,9 +159,9 @@ def test_without_validation_windows_there_would_be_no_paths(series: list[Trainin
         ({"windows": {"lookbacks": [24], "horizon": 8}}, "make them equal"),
         ({"windows": {"lookbacks": [6], "horizon": 8, "validation_horizon": 8}}, "than one patch"),
         ({"run": {"best_by": "crps"}}, "point models are chosen by loss"),
-        ({"model": {"backbones": "none"}}, "Extra inputs"),
+        ({"model": {"backbones": "none"}}, r"model\.backbones: unknown key"),
     ],
 )
 def test_settings_that_make_no_run(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ConfigError, match=said):
         point_settings(**changes)
