@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -45,9 +46,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder / "source"
     listed = ran("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=ROOT)
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/img/")):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+        if name.startswith(("tests/", "docs/img/")) or not (ROOT / name).exists():
+            continue
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name, follow_symlinks=False)
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     build = ("wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder)
     ran(*pip, *build, source, folder=folder)
@@ -75,6 +77,8 @@ def test_the_wheel_works_among_clashing_files(
 
     candlecast = installed / "candlecast"
     assert re.fullmatch(r"candlecast \d+\.\d+.*\n", ran(candlecast, "--version", folder=clashing))
+    ran(candlecast, "init", "started", folder=clashing)
+    assert (clashing / "started" / "forecast.yaml").is_file()
     module = (installed / "python", "-m", "candlecast")
     ran(
         *module,
