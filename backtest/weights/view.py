@@ -12,7 +12,7 @@ candlecast.strategies.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -179,15 +179,21 @@ def _reader(prices: PriceTable, row: int) -> Callable[[str, int], Float]:
 
 def _spoiled(prices: PriceTable, row: int) -> PriceTable:
     """The table with every number after `row` replaced."""
-    from dataclasses import replace
 
     def spoil(value_TN: Float) -> Float:
         out = value_TN.copy()
         out[row + 1 :] = np.where(np.isfinite(out[row + 1 :]), 1e9 - out[row + 1 :], 1e9)
         return out
 
-    names = ("open_TN", "high_TN", "low_TN", "close_TN", "volume_TN", "mark_TN")
-    return replace(prices, **{name: spoil(getattr(prices, name)) for name in names})
+    return replace(
+        prices,
+        open_TN=spoil(prices.open_TN),
+        high_TN=spoil(prices.high_TN),
+        low_TN=spoil(prices.low_TN),
+        close_TN=spoil(prices.close_TN),
+        volume_TN=spoil(prices.volume_TN),
+        mark_TN=spoil(prices.mark_TN),
+    )
 
 
 def _same(decided: list[dict[str, float]], again: list[dict[str, float]], made: Decisions) -> None:

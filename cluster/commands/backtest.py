@@ -137,7 +137,7 @@ def _sessions_per_year(venue: str | None) -> float | None:
     last = calendar.last_session.year - 1
     first = max(last - 9, calendar.first_session.year + 1)
     sessions = calendar.sessions_in_range(f"{first}-01-01", f"{last}-12-31")
-    return round(len(sessions) / (last - first + 1), 1)
+    return round(float(len(sessions)) / float(last - first + 1), 1)
 
 
 def show(result: BacktestResult, console: Console) -> None:
