@@ -138,12 +138,14 @@ def plan_sweep(
     groups: dict[str, str] | None = None,
     terms: Terms | None = None,
     actions: pl.DataFrame | None = None,
+    sessions_per_year: float | None = None,
     blocks: int = 16,
 ) -> SweepPlan:
     """Decisions and targets once per distinct signal and strategy; every point on the same bars.
 
     The bars judged run from the latest first decision of any signal to the earliest end, so that no
-    point has an easier stretch. terms, actions: see `run_backtest`. Raises ConfigError for a point
+    point has an easier stretch. terms, actions,
+    sessions_per_year: see `run_backtest`. Raises ConfigError for a point
     whose settings do not go together, and for keys that no point reads.
     """
     settings = tuple(_at(base, point) for point in points)
@@ -173,7 +175,9 @@ def plan_sweep(
         ends = [int(decisions.row_D[-1]) + decisions.horizon for decisions in made.values()]
         last_row = min(last_row, *ends)
     edges = block_edges(last_row - first_row, blocks)
-    periods = base.periods_per_year or bars_per_year(prices.labels_T, prices.sessions_T)
+    periods = base.periods_per_year or bars_per_year(
+        prices.labels_T, prices.sessions_T, sessions_per_year=sessions_per_year
+    )
 
     place: dict[tuple[Any, ...], int] = {}
     sets: list[Targets] = []

@@ -27,7 +27,15 @@ def run_sweep(request: SweepRequest, loaded: dict[str, Any]) -> tuple[SweepPlan,
     points = expand(request.grid, request.samples, request.seed)
     sources = {
         key: loaded.get(key)
-        for key in ("forecasts", "scores", "path_stats", "groups", "terms", "actions")
+        for key in (
+            "forecasts",
+            "scores",
+            "path_stats",
+            "groups",
+            "terms",
+            "actions",
+            "sessions_per_year",
+        )
     }
     base = loaded["settings"]
     plan = plan_sweep(base, points, loaded["bars"], blocks=request.blocks, **sources)
