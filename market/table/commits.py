@@ -3,8 +3,8 @@ Delta; nothing of records or pointers.
 
 `steps` decides what is visible: its transaction takes the rows of a (model, as_of, venue, freq)
 from another run and gives them to this one. The other tables only grow: a run's rows are added
-before its steps and never taken away, so that whatever steps show, the rest is there, and a run that
-lost the race leaves nothing that a reader could mistake for the winner's.
+before its steps and never taken away, so that whatever steps show, the rest is there, and a run
+that lost the race leaves nothing that a reader could mistake for the winner's.
 """
 
 from __future__ import annotations

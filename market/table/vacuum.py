@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import polars as pl
 from deltalake import DeltaTable
@@ -33,6 +33,11 @@ ORPHAN_AGE = timedelta(hours=1)
 def lease_name(run_id: str) -> str:
     """The lease of a run's driver."""
     return f"forecast-{run_id}"
+
+
+def commit_lease_name(model_id: str, venue: str | None, freq: str) -> str:
+    """The lease of who commits: runs whose rows could replace each other's take turns."""
+    return f"commit-{model_id}-{quote(venue or 'unknown', safe='')}-{freq}"
 
 
 @dataclass(frozen=True)
