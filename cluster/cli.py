@@ -18,6 +18,8 @@ from typer.core import TyperGroup
 from market.errors import CandlecastError
 
 EXIT_BAD_INPUT = 2
+_LONGEST = 600
+"""Characters of a message."""
 
 COMMANDS = {
     "demo": "Simulate a market, import it, forecast half a year of it, backtest, draw the sheet.",
@@ -91,5 +93,8 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     prefix = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
-    print(prefix, " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    if len(line) > _LONGEST:  # somebody's megabytes stand in the middle: say the ends
+        line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+    print(prefix, line, file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)

@@ -207,7 +207,7 @@ def _decoded(content: bytes | None) -> Holder | None:
     """None where there is no lease, or a damaged one."""
     try:
         return None if content is None else Holder.decode(content)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

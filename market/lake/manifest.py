@@ -114,7 +114,7 @@ def decode_manifest(content: bytes, path: Path) -> Manifest:
             quarantine=tuple(fields["quarantine"]),
             sources=tuple(fields["sources"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, StoreError):
             raise
         raise _damaged(path, str(error)) from None

@@ -137,7 +137,7 @@ def decode_content(model: type[RecordT], content: bytes, place: str) -> RecordT:
         return model.model_validate_json(content)
     except StoreError:
         raise
-    except (ValidationError, ValueError, TypeError, AttributeError) as error:
+    except (ValidationError, ValueError, TypeError, AttributeError, RecursionError) as error:
         where, what = "the whole file", str(error)
         if isinstance(error, ValidationError):
             first = error.errors()[0]
