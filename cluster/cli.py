@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from market.errors import CandlecastError
+from market.secrets import hidden
 
 EXIT_BAD_INPUT = 2
 _LONGEST = 600
@@ -93,7 +94,7 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     prefix = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
-    line = " ".join(message.split())
+    line = hidden(" ".join(message.split()))
     if len(line) > _LONGEST:  # somebody's megabytes stand in the middle: say the ends
         line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
     print(prefix, line, file=sys.stderr)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from market.secrets import hidden
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -40,7 +42,9 @@ def ls(out: Out) -> None:
     records = table.runs()
     console = _console()
     if not records:
-        console.print(f"{out}: no runs yet; make one with 'candlecast forecast … --out {out}'")
+        console.print(
+            hidden(f"{out}: no runs yet; make one with 'candlecast forecast … --out {out}'")
+        )
         return
     working = live_leases(table.leases)
     newest = {each.run_id: each for each in table.published()}
@@ -77,7 +81,8 @@ def show(run: RunId, out: Out) -> None:
         "history", ", ".join(f"{key} {value}" for key, value in record.history.items() if value)
     )
     asked = {k: v for k, v in record.settings.items() if k not in ("store", "out")}
-    facts.add_row("settings", ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None))
+    told = ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None)
+    facts.add_row("settings", hidden(told))
     facts.add_row("versions", ", ".join(f"{k} {v}" for k, v in record.versions.items()))
     plan = table.plan(record.run_id)
     if plan is not None:

@@ -47,6 +47,7 @@ from market.lake.manifest import (
     write_table,
     writer_lock,
 )
+from market.select import select
 from market.spec import AsOf, Label, StoreSpec
 from market.windows import SymbolSeries
 
@@ -142,7 +143,7 @@ class MarketHistory:
         return bars
 
     def sql(self, query: str) -> pl.DataFrame:
-        """Run a DuckDB query over the view `bars`."""
+        """The rows of one SELECT over the view `bars`, in DuckDB's SQL."""
         import duckdb
 
         with duckdb.connect() as connection:
@@ -153,7 +154,7 @@ class MarketHistory:
             else:
                 connection.register("bars", pl.DataFrame(schema=BAR_SCHEMA).to_arrow())
             try:
-                return pl.DataFrame(connection.sql(query).to_arrow_table())
+                return select(connection, query)
             except duckdb.Error as error:
                 raise StoreError(
                     f"the query failed: {str(error).splitlines()[0]} (the view is named bars; its "
