@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from market.errors import ConfigError
@@ -176,8 +178,9 @@ def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise ConfigError(_unreachable(address, error)) from error
         else:
+            private_token()
             # Inherited rather than a runtime_env, which would start every worker a second time.
-            with _environment(_WORKER_ENVIRONMENT):
+            with _environment(_WORKER_ENVIRONMENT), _loopback():
                 ray.init(
                     address="local",
                     num_cpus=local_cpus,
@@ -205,6 +208,40 @@ def _unreachable(address: str, error: Exception) -> str:
         f"--address {address}: no Ray cluster answers there ({reason}); start one with "
         "'ray start --head', or leave --address away to run locally"
     )
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """A Ray started inside the block listens on 127.0.0.1 alone.
+
+    Ray has no option for that: it does so where it was told not to build clusters, a switch made
+    for systems whose firewalls ask about every port.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with _environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        try:
+            yield
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def private_token() -> Path:
+    """The file of Ray's token, made where it is missing, readable by its owner alone.
+
+    Ray would make it readable by everybody who has an account on the machine.
+    """
+    path = Path.home() / ".ray" / "auth_token"
+    with suppress(OSError):  # Ray says itself what it cannot read or write
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_hex(32))
+        path.chmod(0o600)
+    return path
 
 
 @contextmanager

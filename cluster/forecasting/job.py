@@ -162,6 +162,10 @@ def _run(
         with replica_pool(
             settings.replicas, len(plan.members), settings.address, settings.gpus_per_replica
         ) as pool:
+            if settings.address is not None:
+                from cluster.forecasting.visibility import require_visible
+
+                require_visible(history, table, plan.run_id)
             clock.lap("start")
             shards = plan.shards(plan.symbols_per_shard(settings.shard_size, pool.most))
             table.write_plan(plan.run_id, plan.frame(shards))
