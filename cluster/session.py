@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
+import signal
 import socket
 import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
+from cluster.loopback import loopback, private_token
 from market.errors import ConfigError
 
 READER_CPUS = 0.5
@@ -41,6 +45,8 @@ _ENVIRONMENT = {
     # How soon a training run notices that it ended, or that a worker died.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
+_PACKAGES = ("candlecast", "market", "forecaster", "backtest", "cluster")
+_HOME = Path(__file__).resolve().parent.parent
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
 
@@ -154,7 +160,8 @@ def _ray(address: str | None, *, local_cpus: int, gpus: bool) -> Iterator[tuple[
         yield ray, False
         return
     try:
-        _start(ray, address, local_cpus=local_cpus, gpus=gpus)
+        with _own_sigterm():
+            _start(ray, address, local_cpus=local_cpus, gpus=gpus)
         _quiet(ray)
         yield ray, True
     finally:
@@ -169,24 +176,26 @@ def _cores() -> int:
 
 def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with warnings.catch_warnings(), _mute_stderr():
+    with warnings.catch_warnings(), _mute_stderr(), worker_import_path() as import_path:
         warnings.simplefilter("ignore")  # Ray's own deprecations: nothing a user could act on
         if address is not None:
             _require_listener(address)
             try:
-                ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **common)
+                joining = {"env_vars": _WORKER_ENVIRONMENT, **import_path}
+                ray.init(address=address, runtime_env=joining, **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise ConfigError(_unreachable(address, error)) from error
         else:
             private_token()
             # Inherited rather than a runtime_env, which would start every worker a second time.
-            with _environment(_WORKER_ENVIRONMENT), _loopback():
+            with _environment(_WORKER_ENVIRONMENT), loopback():
                 ray.init(
                     address="local",
                     num_cpus=local_cpus,
                     num_gpus=None if gpus else 0,
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
+                    runtime_env=import_path or None,
                     **common,
                 )
 
@@ -211,37 +220,25 @@ def _unreachable(address: str, error: Exception) -> str:
 
 
 @contextmanager
-def _loopback() -> Iterator[None]:
-    """A Ray started inside the block listens on 127.0.0.1 alone.
+def worker_import_path() -> Iterator[dict[str, str]]:
+    """What keeps a user's files from hiding our packages in workers, as parts of a runtime_env.
 
-    Ray has no option for that: it does so where it was told not to build clusters, a switch made
-    for systems whose firewalls ask about every port.
+    Ray puts the driver's working directory first on its workers' import path, unless the job names
+    a working directory of its own: an empty one, then. That starts every worker a second time, so
+    it is done only where a file or folder there has the name of one of our packages.
     """
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    with _environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        try:
-            yield
-        finally:
-            ray_constants.ENABLE_RAY_CLUSTER = before
+    here = os.getcwd()
+    found = [PathFinder.find_spec(name, [here]) for name in _PACKAGES]
+    if all(spec is None or _is_ours(spec) for spec in found):
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="candlecast-empty-") as folder:
+        yield {"working_dir": folder}
 
 
-def private_token() -> Path:
-    """The file of Ray's token, made where it is missing, readable by its owner alone.
-
-    Ray would make it readable by everybody who has an account on the machine.
-    """
-    path = Path.home() / ".ray" / "auth_token"
-    with suppress(OSError):  # Ray says itself what it cannot read or write
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(secrets.token_hex(32))
-        path.chmod(0o600)
-    return path
+def _is_ours(spec: ModuleSpec) -> bool:
+    places = [spec.origin] if spec.has_location else spec.submodule_search_locations or []
+    return all(place and Path(place).resolve().is_relative_to(_HOME) for place in places)
 
 
 @contextmanager
@@ -257,6 +254,19 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray exits at once on SIGTERM, leaving its processes to die by themselves; ours clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

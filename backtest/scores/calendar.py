@@ -17,8 +17,8 @@ def rebalance_rows(
 
     weekly and monthly keep the last decision of each ISO week and month that `row_D` reaches. The
     last week or month may be cut short by the end of the data, and is then decided at its last row.
-    Where the venue is known, a decision after which a session of the same period was still expected,
-    and then called off, is none of these: nobody could know that it was the last.
+    Where the venue is known, a decision after which a session of the same period was expected, and
+    then called off, is none of these: nobody could know that it was the last.
     """
     if isinstance(every, int):
         return row_D[::every]
