@@ -9,9 +9,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def is_loopback(address: str) -> bool:
+    """Whether an address of a cluster, HOST:PORT, is one of this machine's alone."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 @contextmanager
 def loopback() -> Iterator[None]:
-    """A Ray started inside the block listens on 127.0.0.1 alone.
+    """A Ray started inside the block listens on 127.0.0.1 alone, and one there can be joined.
 
     Ray has no option for that: it does so where it was told not to build clusters, a switch made
     for systems whose firewalls ask about every port.
