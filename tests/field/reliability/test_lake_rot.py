@@ -50,7 +50,8 @@ def flip(file: Path, bit: int) -> None:
 def test_every_way_to_read_names_the_damaged_file(sound: Path, tmp_path: Path, read: str) -> None:
     store = tmp_path / "store"
     shutil.copytree(sound, store)
-    READS[read](MarketHistory.open(store))
+    if read != "sessions":  # which are remembered
+        READS[read](MarketHistory.open(store))
     files = sorted((store / "bars").rglob("*.parquet"))
     file = files[len(files) // 2]
     flip(file, file.stat().st_size * 4)
