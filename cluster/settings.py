@@ -102,7 +102,8 @@ class ModelForecast(HowToForecast):
     """How to forecast, and with which model."""
 
     model: str = "nano"
-    """nano, mini, small, base, a folder or a hub id; random-walk and bootstrap are baselines."""
+    """nano, mini, small, base, timellm:FOLDER, a folder or a hub id; random-walk and bootstrap are
+    baselines."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer, where the alias does not say it."""
     address: str | None = None
