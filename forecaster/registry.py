@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from forecaster.baselines import HistoricalBootstrap, RandomWalk
+from forecaster.baselines import BASELINES
 from forecaster.interface import Forecaster
 from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
 from forecaster.kronos.checkpoint import TRAINING_RECORD
@@ -66,10 +66,6 @@ KNOWN = {
         "published, 102.3M weights, 45 exchanges",
     ),
 }
-BASELINES: dict[str, type[RandomWalk] | type[HistoricalBootstrap]] = {
-    "random-walk": RandomWalk,
-    "bootstrap": HistoricalBootstrap,
-}
 
 
 @dataclass(frozen=True)
@@ -84,10 +80,7 @@ class LoadedModel:
 
 def known_models() -> dict[str, str]:
     """Every name `load_forecaster` takes, with a line about it."""
-    baselines = {
-        "random-walk": "baseline: Gaussian random walk with the lookback's volatility",
-        "bootstrap": "baseline: bars of the lookback drawn with replacement",
-    }
+    baselines = {name: f"baseline: {each.about}" for name, each in BASELINES.items()}
     return {name: spec.about for name, spec in KNOWN.items()} | baselines
 
 
@@ -166,6 +159,7 @@ def load_forecaster(
     precision: Precision = "float32",
     overflow: Overflow = "trim",
     repair_bars: bool = True,
+    anchor: bool = True,
 ) -> LoadedModel:
     """Loads a model by alias, folder or hub id.
 
@@ -185,5 +179,6 @@ def load_forecaster(
         precision=precision,
         overflow=overflow,
         repair_bars=repair_bars,
+        anchor=anchor,
     )
     return LoadedModel(model, forecaster, spec.trained_through)

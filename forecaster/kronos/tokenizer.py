@@ -23,6 +23,10 @@ class KronosTokenizer(Pretrained):
     published configs.
     """
 
+    starts_at_last_close = False
+    """Bars are decoded as levels, with an error that is already there at the last known bar. A
+    tokenizer of returns states True: its paths start at the last close and need no anchor."""
+
     def __init__(
         self,
         d_in: int,
