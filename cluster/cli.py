@@ -18,7 +18,18 @@ from market.errors import CandlecastError
 
 EXIT_BAD_INPUT = 2
 
-COMMANDS = ("data", "train", "forecast", "nightly", "runs", "backtest", "sweep", "demo")
+COMMANDS = (
+    "data",
+    "train",
+    "forecast",
+    "calibrate",
+    "evaluate",
+    "nightly",
+    "runs",
+    "backtest",
+    "sweep",
+    "demo",
+)
 """Modules of cluster.commands."""
 
 app = typer.Typer(

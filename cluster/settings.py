@@ -50,17 +50,18 @@ class ForecastSettings(BaseModel):
     out: Place
     """Folder or URL of the forecast table; made when missing."""
     as_of: str
-    """A date, or FROM:TO:STEP with STEP one of daily, weekly, monthly or a number of sessions."""
+    """A date, several with commas between, or FROM:TO:STEP with STEP one of daily, weekly, monthly
+    or a number of sessions."""
     universe: str = "all"
     """all, symbols separated by commas, top:N by traded amount, or a file of members."""
     lookback: int = Field(default=256, ge=2)
     """Bars the model sees."""
     horizon: int = Field(default=20, ge=1)
     """Bars it forecasts."""
-    paths: int = Field(default=16, ge=1)
+    paths: int = Field(default=64, ge=1)
     """Sampled futures per symbol and date."""
     model: str = "nano"
-    """Alias, folder or hub id of the predictor; random-walk and bootstrap are the baselines."""
+    """Alias, folder or hub id of the predictor, or a baseline (random-walk, bootstrap, fhs, …)."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer, where the alias does not say it."""
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -79,6 +80,13 @@ class ForecastSettings(BaseModel):
     """Keys the noise together with symbol and as_of."""
     repair: bool = True
     """Repair sampled bars that break the bar rules (counted either way)."""
+    anchor: bool = True
+    """Move level-token paths by the decoder's error at the last known close."""
+    calibration: Literal["off", "on", "collect"] = "off"
+    """on: publish what did best on the past, the raw paths, calibrated ones, or a baseline's.
+    collect: publish the raw paths, and keep closes to calibrate later forecasts by, as on does."""
+    calibration_symbols: int = Field(default=32, ge=4)
+    """Symbols per date whose raw closes are kept to calibrate later nights by."""
     max_gap_sessions: int = Field(default=5, ge=0)
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
     keep_paths: bool = False

@@ -79,6 +79,23 @@ def summarise(paths: SamplePaths | Iterable[SamplePaths]) -> Summary:
     return Summary(n_paths, *columns)
 
 
+def close_marginals(paths: SamplePaths) -> dict[str, Array]:
+    """Mean, std, quantiles and P(up) of the closes, (B, H) each, by the names of table columns."""
+    rows = []
+    for values_SHF, last in zip(paths.values_BSHF, paths.last_close_B, strict=True):
+        close_SH1 = values_SHF[..., CLOSE : CLOSE + 1].astype(np.float64)
+        rows.append(
+            (
+                close_SH1.mean(axis=0)[..., 0],
+                _deviation(close_SH1, axis=0)[..., 0],
+                *_quantiles(close_SH1)[:, 0].T,
+                (close_SH1[..., 0] > last).mean(axis=0),
+            )
+        )
+    names = ("mean", "std", *(f"q{round(100 * q):02d}" for q in QUANTILES), "p_up")
+    return dict(zip(names, map(np.stack, zip(*rows, strict=True)), strict=True))
+
+
 def _series(values_SHF: Array, last_close: float) -> tuple[Array | np.float64 | np.int32, ...]:
     n_paths = len(values_SHF)
     close_SH = values_SHF[..., CLOSE]

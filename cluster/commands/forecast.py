@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,12 +48,13 @@ def forecast(
     lookback: Annotated[int | None, typer.Option(help="Bars the model sees (default 256).")] = None,
     horizon: Annotated[int | None, typer.Option(help="Bars it forecasts (default 20).")] = None,
     paths: Annotated[
-        int | None, typer.Option(help="Sampled futures per symbol and date (default 16).")
+        int | None, typer.Option(help="Sampled futures per symbol and date (default 64).")
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="nano (default), mini, small, base, random-walk, bootstrap, or a folder or hub id."
+            help="nano (default), mini, small, base, a baseline (random-walk, fhs, …), or a folder "
+            "or hub id."
         ),
     ] = None,
     tokenizer: Annotated[
@@ -84,6 +85,17 @@ def forecast(
     repair: Annotated[
         bool | None,
         typer.Option("--repair/--no-repair", help="Repair impossible sampled bars (default yes)."),
+    ] = None,
+    anchor: Annotated[
+        bool | None,
+        typer.Option("--anchor/--no-anchor", help="Start paths at the last close (default yes)."),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="off (default); on: publish what did best on the past, see 'candlecast "
+            "calibrate'; collect: only keep what later calibration needs."
+        ),
     ] = None,
     max_gap_sessions: Annotated[
         int | None,
@@ -136,6 +148,8 @@ def forecast(
         "memory_mb": memory_mb,
         "seed": seed,
         "repair": repair,
+        "anchor": anchor,
+        "calibration": calibration,
         "max_gap_sessions": max_gap_sessions,
         "keep_paths": keep_paths,
         "replicas": replicas,
@@ -228,6 +242,8 @@ def show_summary(console: Console, settings: ForecastSettings, report: ForecastR
     if record.repaired_bars:
         n_bars = record.n_forecasts * settings.paths * settings.horizon
         line("repaired", f"{record.repaired_bars:,} of {n_bars:,} sampled bars")
+    for text in calibration_words(record.identity.get("calibration")):
+        line("published", text)
     in_sample = sum(each.in_sample for each in record.dates)
     if in_sample:
         line("IN-SAMPLE", f"{in_sample} of {len(record.dates)} dates lie in the training period")
@@ -242,6 +258,18 @@ def show_summary(console: Console, settings: ForecastSettings, report: ForecastR
         line("speed", f"{report.paths_per_second:,.0f} paths/s, {total:.1f} s ({stages}){resumed}")
     line("table", f"{settings.out} (steps, path_stats{', paths' if settings.keep_paths else ''})")
     console.print(summary)
+
+
+def calibration_words(calibration: dict[str, Any] | None) -> list[str]:
+    """Which kind of paths was published on how many dates, and the newest date's reason."""
+    fits = (calibration or {}).get("fits", {})
+    if not fits:
+        return []
+    words = Counter(
+        fit["published"] if fit["calibration"] else "uncalibrated" for fit in fits.values()
+    )
+    counts = ", ".join(f"{kind} on {n} date(s)" for kind, n in words.most_common())
+    return [counts, fits[max(fits)]["status"]]
 
 
 def _by_kind(notes: Sequence[SymbolNote]) -> list[str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cluster.settings import ForecastSettings
+from forecaster.calibration.gate import Fitted
 from forecaster.registry import LoadedModel
 from market.lake.history import MarketHistory
 from market.spec import AsOf
@@ -57,8 +58,10 @@ def identity_of(
     settings: ForecastSettings,
     as_ofs: Sequence[AsOf],
     bars: str,
+    fitted: Mapping[np.datetime64, Fitted],
 ) -> dict[str, Any]:
-    """What the run id is the hash of; `bars` is the hash of the bars read."""
+    """What the run id is the hash of; `bars` is the hash of the bars read, `fitted` what each
+    moment's past says, where the run is to be calibrated."""
     spec = history.spec
     return {
         "model_id": loaded.forecaster.model_id,
@@ -79,4 +82,10 @@ def identity_of(
         "spec": [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],
         "trained_through": None if loaded.trained_through is None else str(loaded.trained_through),
         "bars": bars,
+        "calibration": {
+            "kept": settings.calibration_symbols,
+            "fits": {str(moment): each.as_dict() for moment, each in sorted(fitted.items())},
+        }
+        if settings.calibration != "off"
+        else None,
     }

@@ -20,6 +20,7 @@ import pyarrow as pa
 import ray
 
 from cluster.forecasting.isolation import ShardNotes
+from cluster.forecasting.publication import publication
 from cluster.forecasting.rows import series_notes, table_rows
 from cluster.forecasting.staging import DateResult, Frames, SeriesNote, ShardFiles
 from cluster.forecasting.stream import SymbolJob, jobs_of_block
@@ -90,6 +91,7 @@ def _load(job: ReplicaJob, weights: SharedWeights | None) -> Forecaster:
             precision=job.precision,
             overflow=job.overflow,
             repair_bars=job.repair,
+            anchor=job.anchor,
         )
     if loaded.forecaster.model_id != job.model_id:
         raise CheckpointError(
@@ -142,13 +144,15 @@ def _forecast(
     batch_BLF: where the windows are stacked; holds nothing of use afterwards.
     """
     try:
+        windows = _windows(job, tasks, batch_BLF)
         paths = forecaster.sample_paths(
-            _windows(job, tasks, batch_BLF),
+            windows,
             n_paths=job.paths,
             sampling=job.sampling,
             seed=job.seed,
         )
-        return series_notes(tasks, paths), table_rows(job, tasks, paths)
+        made = publication(job, windows, paths)
+        return series_notes(tasks, paths), table_rows(job, tasks, made)
     except Exception as error:
         if len(tasks) == 1:
             window = tasks[0].window

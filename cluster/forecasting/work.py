@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+import numpy as np
+
 from cluster.forecasting.isolation import Pass
+from forecaster.calibration.gate import Fitted
 from forecaster.interface import SamplingParams
 from forecaster.kronos.engine import Precision
 from forecaster.kronos.pipeline import Overflow
@@ -34,7 +38,14 @@ class ReplicaJob:
     memory_mb: int | None
     seed: int
     repair: bool
+    anchor: bool
     keep_paths: bool
+    recipe: str | None
+    """Names forecasts that can calibrate each other; None where no closes are kept."""
+    fitted: Mapping[np.datetime64, Fitted]
+    """What each moment's past says; empty where nothing is to be calibrated."""
+    sampled: frozenset[tuple[str, np.datetime64]]
+    """Symbols and moments whose raw closes are kept."""
     staging: Folder
     device: str
     """Of the replicas, as torch names it."""

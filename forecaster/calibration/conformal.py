@@ -28,9 +28,11 @@ LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 """Of the sizes of residuals."""
 PRIOR_DATES = 15.0
 """Dates' worth of weight for the pool's own residuals."""
+KNOT_MEMBERS = 16
+"""Members of each ensemble that the pool's own residuals are read from: they are plenty."""
 NOMINAL = 0.8
 """Coverage that the tracker holds."""
-GAIN = 0.15
+GAIN = 0.25
 """Log spread per date of wholly missed intervals, before it is divided by the overlap."""
 _TINY = 1e-12
 
@@ -62,8 +64,9 @@ def fit_map(
     """
     known = weight_NK > 0
     residual = np.where(known, residual_NK, 0.0)
-    members_weight = np.broadcast_to(weight_NK[:, None], unit_NSK.shape)
-    knots = _weighted_quantiles(np.abs(unit_NSK).ravel(), members_weight.ravel())
+    some = np.abs(unit_NSK[:, :KNOT_MEMBERS])
+    members_weight = np.broadcast_to(weight_NK[:, None], some.shape)
+    knots = _weighted_quantiles(some.ravel(), members_weight.ravel())
 
     def sizes(side: npt.NDArray[np.bool_]) -> tuple[float, ...]:
         chosen = known & side

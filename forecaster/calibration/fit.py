@@ -21,7 +21,7 @@ from forecaster.calibration.spread import blended, deviations, fit_memory, fit_s
 
 Array = npt.NDArray[np.float64]
 
-FIT_WINDOWS = 2000
+FIT_WINDOWS = 1200
 FIT_PATHS = 64
 """What a fit looks at: more windows of the same dates say little new."""
 
@@ -97,8 +97,8 @@ def fit(past: PastForecasts) -> Calibration:
 def _weights(actual_NK: Array, date_N: npt.NDArray[np.int64], n_dates: int) -> Array:
     """Every date with outcomes weighs 1 per step, shared among its windows."""
     known = np.isfinite(actual_NK)
-    out = np.zeros(actual_NK.shape)
-    for k in range(out.shape[1]):
+    out = np.zeros_like(actual_NK)
+    for k in range(actual_NK.shape[1]):
         count_D = np.bincount(date_N[known[:, k]], minlength=n_dates)
         out[:, k] = np.where(known[:, k], 1.0 / np.maximum(count_D, 1)[date_N], 0.0)
     return out

@@ -28,7 +28,7 @@ from forecaster.scores import window_crps
 
 Array = npt.NDArray[np.float64]
 
-FOLDS = 4
+FOLDS = 3
 REFERENCE = "random-walk"
 RAW, CALIBRATED, UNCALIBRATED = "raw", "calibrated", "uncalibrated"
 

@@ -6,6 +6,8 @@ how a forecast is made.
     OUT/steps/        one row per forecast bar      partitioned by model_id, as_of_date
     OUT/path_stats/   one row per (as_of, symbol)
     OUT/paths/        sampled bars, where asked for
+    OUT/ensembles/    raw closes of some symbols, where calibration is on
+    OUT/calibration/  per recipe a table of its own, of past dates forecast to calibrate by
     OUT/runs/         one JSON record per run
     OUT/plans/        what each run set out to do: symbols, shards, reasons for exclusion
     OUT/latest/       per model, venue and frequency, the newest published night
@@ -99,6 +101,20 @@ class ForecastTable:
         """
         return _only(self._visible("paths"), model_id, run_id)
 
+    def holds(self, kind: Kind) -> bool:
+        """Whether any run kept rows of this kind."""
+        return DeltaTable.is_deltatable(self.folder.at(kind))
+
+    def ensembles(self, recipe: str) -> pl.LazyFrame | None:
+        """Raw closes of one recipe, for the dates that are in `steps`; None where none are kept."""
+        if not self.holds("ensembles"):
+            return None
+        return self._visible("ensembles").filter(pl.col("recipe") == recipe)
+
+    def hindcasts(self, recipe: str) -> ForecastTable:
+        """The table of past dates that were forecast to calibrate a recipe by."""
+        return ForecastTable(self.folder / f"calibration/{recipe}")
+
     def at(self, *, version: int | None = None, time: datetime | None = None) -> ForecastTable:
         """The table as it was: at a version of `steps`, or at a moment (UTC without time zone).
 
@@ -191,8 +207,8 @@ class ForecastTable:
     ) -> Committed:
         """Make one date of a run visible: all its rows in one transaction, once.
 
-        frames: `steps` and `path_stats`, and `paths` where kept; every row of this run, model and
-        date. Path tables are committed first, so that a date in `steps` is complete.
+        frames: `steps` and `path_stats`, and `paths` and `ensembles` where kept; every row of this
+        run, model and date. `steps` is committed last, so that a date in it is complete.
 
         Safe to repeat and to race: the transaction id `forecast:{run_id}:{day}` is looked up on
         the handle that commits, and a lost race (CommitFailedError) reloads and looks again.

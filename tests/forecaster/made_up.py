@@ -1,7 +1,7 @@
 """A made-up market whose true predictive distribution is known, and forecasters with known faults.
 
-Log volatility follows an AR(1) with a part common to all symbols; returns are Gaussian given it. The
-perfect forecaster knows the state at as_of and simulates on from there.
+Log volatility follows an AR(1) with a part common to all symbols; returns are Gaussian given it.
+The perfect forecaster knows the state at as_of and simulates on from there.
 
 Legend: N windows, S paths, H horizon, T bars.
 """
