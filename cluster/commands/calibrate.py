@@ -2,87 +2,62 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Console
+
+from cluster.calibration.settings import CalibrateSettings
+from cluster.commands.options import add, from_settings
+from cluster.commands.output import Output
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cluster.calibration.job import CalibrationReport
-    from cluster.calibration.settings import CalibrateSettings
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(calibrate)
+    add(app, calibrate)
 
 
-def calibrate(
-    store: Annotated[Path | None, typer.Option(help="Folder of the history.")] = None,
-    out: Annotated[
-        str | None, typer.Option(help="Folder or URL of the forecast table to calibrate.")
-    ] = None,
-    as_of: Annotated[
-        str | None, typer.Option(help="Date, or range, that is to be forecast afterwards.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="As for 'candlecast forecast'.")] = None,
-    lookback: Annotated[int | None, typer.Option(help="Bars the model sees.")] = None,
-    horizon: Annotated[int | None, typer.Option(help="Bars it forecasts.")] = None,
-    paths: Annotated[int | None, typer.Option(help="Sampled futures per symbol and date.")] = None,
-    dates: Annotated[int | None, typer.Option(help="Past dates to forecast (90).")] = None,
-    stride: Annotated[
-        str | None, typer.Option(help="Sessions between them: auto (up to 5) or a number.")
-    ] = None,
-    calibration_symbols: Annotated[
-        int | None, typer.Option(help="Symbols drawn per past date (32).")
-    ] = None,
-    replicas: Annotated[
-        str | None, typer.Option(help="Model copies at work: auto, a number, or min:max.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="YAML of settings, those of 'candlecast forecast' too; flags win."),
-    ] = None,
-) -> None:
+@from_settings(
+    "candlecast calibrate --store store --out forecasts --as-of 2024-06-28",
+    "candlecast calibrate --store store --out forecasts --as-of 2024-01-05:2024-06-28:weekly "
+    "--dates 120",
+)
+def calibrate(settings: CalibrateSettings, output: Output) -> None:
     """Forecast past dates to calibrate by, and say what should be published and why.
 
     'candlecast forecast --calibration on' with the same settings then uses them; so does a night.
     """
-    from rich.console import Console
-
     from cluster.calibration.job import run_calibrate
-    from cluster.calibration.settings import CalibrateSettings
-    from cluster.settings import load_settings
 
-    flags = {
-        "store": store, "out": out, "as_of": as_of, "model": model, "lookback": lookback,
-        "horizon": horizon, "paths": paths, "dates": dates, "stride": stride,
-        "calibration_symbols": calibration_symbols, "replicas": replicas,
-    }  # fmt: skip
-    settings = load_settings(config, CalibrateSettings, flags)
-    console = Console()
-    with console.status("forecasting past dates"):
+    with output.console.status("forecasting past dates"):
         report = run_calibrate(settings)
-    show(console, settings, report)
+    output.result(
+        {
+            "recipe": report.recipe,
+            "hindcasts": 0 if report.hindcast is None else report.hindcast.record.n_forecasts,
+            "fits": {str(a.session): fitted.as_dict() for a, fitted in report.fitted.items()},
+        },
+        lambda console: show(console, settings, report),
+    )
 
 
 def show(console: Console, settings: CalibrateSettings, report: CalibrationReport) -> None:
     """What was forecast, and per date what the past says."""
-    from rich.markup import escape
+
+    def line(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     if report.hindcast is None:
-        console.print("no past date was missing", highlight=False)
+        line("no past date was missing")
     else:
         record = report.hindcast.record
-        console.print(
+        line(
             f"forecast {record.n_forecasts:,} windows of {len(record.dates)} past dates "
-            f"({record.dates[0].as_of_date} … {record.dates[-1].as_of_date})",
-            highlight=False,
+            f"({record.dates[0].as_of_date} … {record.dates[-1].as_of_date})"
         )
     for as_of, fitted in report.fitted.items():
-        console.print(f"{as_of.session}: {escape(fitted.status)}", soft_wrap=True, highlight=False)
-    console.print(
-        f"beside {settings.out}; use it with: candlecast forecast --calibration on", highlight=False
-    )
+        line(f"{as_of.session}: {fitted.status}")
+    line(f"beside {settings.out}; use it with: candlecast forecast --calibration on")

@@ -3,79 +3,46 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Console
+
+from cluster.commands.options import add, from_settings
+from cluster.commands.output import Output
+from cluster.evaluation.settings import EvaluateSettings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cluster.evaluation.job import EvaluationReport
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(evaluate)
+    add(app, evaluate)
 
 
-def evaluate(
-    store: Annotated[Path | None, typer.Option(help="Folder of the history.")] = None,
-    forecasts: Annotated[
-        str | None, typer.Option(help="Folder or URL of the forecast table.")
-    ] = None,
-    models: Annotated[
-        str | None, typer.Option(help="Models of the table, commas between; all without.")
-    ] = None,
-    baselines: Annotated[
-        str | None, typer.Option(help="Baselines to compute beside them, commas between, or none.")
-    ] = None,
-    start: Annotated[datetime | None, typer.Option(help="First forecast date.")] = None,
-    end: Annotated[datetime | None, typer.Option(help="Last forecast date.")] = None,
-    groups: Annotated[
-        Path | None, typer.Option(help="CSV of symbol,group: figures per group too.")
-    ] = None,
-    in_sample: Annotated[
-        bool | None,
-        typer.Option("--in-sample", help="Judge dates of the training period as well."),
-    ] = None,
-    max_gap_sessions: Annotated[
-        int | None, typer.Option(help="Sessions that may miss in an outcome (5).")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Folder for the page, the JSON and the tables.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win.")] = None,
-) -> None:
-    """Score forecasts by what happened, beside baselines, and say how sure the scores are."""
-    from rich.console import Console
+@from_settings(
+    "candlecast evaluate --store store --forecasts forecasts --report evaluation",
+    "candlecast evaluate --store store --forecasts forecasts --models nano --baselines fhs,ewma",
+)
+def evaluate(settings: EvaluateSettings, output: Output) -> None:
+    """Score forecasts by what happened, beside baselines, and say how sure that is."""
+    from cluster.evaluation.job import as_json, run_evaluate
 
-    from cluster.evaluation.job import run_evaluate
-    from cluster.evaluation.settings import EvaluateSettings
-    from cluster.settings import load_settings
-
-    flags = {
-        "store": store, "forecasts": forecasts, "models": models, "baselines": baselines,
-        "start": start and start.date(), "end": end and end.date(), "groups": groups,
-        "in_sample": in_sample, "max_gap_sessions": max_gap_sessions, "report": report,
-    }  # fmt: skip
-    settings = load_settings(config, EvaluateSettings, flags)
-    console = Console()
-    with console.status("scoring"):
+    with output.console.status("scoring"):
         made = run_evaluate(settings)
-    show(console, made)
+    found = as_json(settings, made)
+    output.result(found, lambda console: show(console, made))
     if settings.report is None:
         return
-    from cluster.evaluation.job import as_json
     from cluster.evaluation.page import write_evaluation_page
 
     page = write_evaluation_page(made, settings.report / "evaluation.html", title="Evaluation")
-    content = json.dumps(as_json(settings, made), indent=1, default=str)
+    content = json.dumps(found, indent=1, default=str)
     (settings.report / "evaluation.json").write_text(content, encoding="utf-8")
     for name in ("steps", "models", "against", "parts"):
         getattr(made.evaluation, name).write_parquet(settings.report / f"{name}.parquet")
-    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    output.line(f"report: {page}")
 
 
 def show(console: Console, report: EvaluationReport) -> None:

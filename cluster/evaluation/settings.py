@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
 from cluster.settings import Place
+from market.settings import Settings
 
 DEFAULT_BASELINES = ("random-walk", "bootstrap", "bootstrap-driftless", "ewma", "fhs")
 
 
-class EvaluateSettings(BaseModel):
+class EvaluateSettings(Settings):
     """Which forecasts to judge, by which bars, beside which baselines."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: Path
     """Folder of the history lake."""
@@ -26,7 +25,7 @@ class EvaluateSettings(BaseModel):
     models: tuple[str, ...] = ()
     """Names or ids of models in the table; all without."""
     baselines: tuple[str, ...] = DEFAULT_BASELINES
-    """Computed on the same windows; none to leave them out."""
+    """Computed on the same windows."""
     start: date | None = None
     """First forecast date."""
     end: date | None = None
@@ -35,15 +34,7 @@ class EvaluateSettings(BaseModel):
     """CSV of symbol,group: figures per group too."""
     in_sample: bool = False
     """Judge dates the model was trained on as well; they are no evidence."""
-    max_gap_sessions: int = Field(default=5, ge=0)
+    max_gap_sessions: int = Field(5, ge=0)
     """Sessions in a row that may be missing from an outcome."""
     report: Path | None = None
     """Folder for evaluation.html, evaluation.json and Parquet tables; none are written without."""
-
-    @field_validator("models", "baselines", mode="before")
-    @classmethod
-    def _names(cls, value: object) -> object:
-        if isinstance(value, str):
-            names = [part.strip() for part in value.split(",")]
-            return tuple(name for name in names if name and name != "none")
-        return value
