@@ -81,6 +81,11 @@ class HowToForecast(Settings):
         """Of the replicas, as torch names it."""
         return "cuda:0" if self.gpus_per_replica else "cpu"
 
+    @field_validator("calibration", mode="before")
+    @classmethod
+    def _on_and_off_of_yaml(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
     @field_validator("shard_size", mode="before")
     @classmethod
     def _auto_or_count(cls, value: object) -> object:

@@ -97,7 +97,8 @@ def run_evaluate(settings: EvaluateSettings) -> EvaluationReport:
         models += from_table(table, own, keys, name, made.base_volume_N[keep])
     n_paths = max(each.n_paths for each in models)
     exact = all(each.exact for each in models)
-    models += beside(settings.baselines, windows, n_paths, exact=exact)
+    others = [name for name in settings.baselines if name not in names.values()]
+    models += beside(others, windows, n_paths, exact=exact)
     notes = () if exact else (FROM_QUANTILES,)
     return EvaluationReport(
         evaluation=evaluate(cases, models),

@@ -111,6 +111,10 @@ class ForecastTable:
             return None
         return self._visible("ensembles").filter(pl.col("recipe") == recipe)
 
+    def all_ensembles(self, model_id: str) -> pl.LazyFrame:
+        """Raw closes of one model, of whatever recipe, for the dates that are in `steps`."""
+        return _only(self._visible("ensembles"), model_id, None)
+
     def hindcasts(self, recipe: str) -> ForecastTable:
         """The table of past dates that were forecast to calibrate a recipe by."""
         return ForecastTable(self.folder / f"calibration/{recipe}")
