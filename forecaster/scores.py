@@ -36,18 +36,23 @@ def crps(paths_SH: Array, actual_H: Array) -> npt.NDArray[np.float64]:
     return out
 
 
-def window_crps(members_NSH: Array, actual_NH: Array) -> npt.NDArray[np.float64]:
-    """`crps` of many windows, (N, H); NaN where the outcome or a member is.
+def window_crps(
+    members_NSH: Array, actual_NH: Array, *, fair: bool = True
+) -> npt.NDArray[np.float64]:
+    """`crps` of many windows, (N, H); NaN where the outcome or a member is. Without `fair` it is
+    the score of the members as a distribution, as for evenly spaced quantiles.
 
     Members lie in the middle, as forecasts hold them: sorting along another axis of many windows
     takes several times as long; so does fresh memory for all of them at once.
     """
     out = np.empty(actual_NH.shape)
+    n = members_NSH.shape[1]
+    share = 0.5 if fair else 0.5 * (n - 1) / n
     for first in range(0, len(out), WINDOWS_AT_ONCE):
         rows = slice(first, first + WINDOWS_AT_ONCE)
         members = np.asarray(members_NSH[rows], np.float64)
         error = np.abs(members - np.asarray(actual_NH[rows], np.float64)[:, None]).mean(axis=1)
-        out[rows] = error - 0.5 * mean_difference(members)
+        out[rows] = error - share * mean_difference(members)
     return out
 
 

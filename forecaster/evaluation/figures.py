@@ -25,8 +25,9 @@ RELIABILITY_BINS = 10
 
 
 def crps_of(cases: Cases, forecasts: Forecasts) -> Array:
-    """Fair CRPS in volatilities, (N, H); NaN where there is no outcome."""
-    score: Array = window_crps(forecasts.members_NSH, cases.actual_NH) / cases.unit_NH
+    """CRPS in volatilities, (N, H), fair where there are members; NaN where there is no outcome."""
+    crps = window_crps(forecasts.members_NSH, cases.actual_NH, fair=forecasts.exact)
+    score: Array = crps / cases.unit_NH
     return score
 
 

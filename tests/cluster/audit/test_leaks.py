@@ -109,7 +109,8 @@ def calibrated(finished_only: bool) -> Callable[[World], dict[str, pl.DataFrame]
         closes = world.bars.pivot(on="symbol", index="close_utc", values="close").sort("close_utc")
         time = closes["close_utc"].dt.replace_time_zone(None).to_numpy()
         now = np.searchsorted(time, np.datetime64("2014-06-25T00:00", "us"))
-        log = np.log(closes.drop("close_utc").to_numpy().astype(np.float64))[:, :4]
+        known_names = [name for name in closes.columns if name.startswith("SIM")]
+        log = np.log(closes.select(known_names).to_numpy().astype(np.float64))
         rows, symbols = np.arange(30, now), range(log.shape[1])
         rng = np.random.default_rng(0)
         n = len(rows) * len(symbols)
@@ -130,7 +131,9 @@ def calibrated(finished_only: bool) -> Callable[[World], dict[str, pl.DataFrame]
         last = time[now - 1]
         known = past.known_by(last) if finished_only else past.rows(past.as_of_N < last)
         words = str(fit(known))
-        moment = pl.Series([last]).dt.replace_time_zone("UTC").cast(pl.Datetime("us", "UTC"))
+        moment = (
+            pl.Series(np.array([last])).dt.replace_time_zone("UTC").cast(pl.Datetime("us", "UTC"))
+        )
         return {"calibration": pl.DataFrame({KNOWN_AT: moment, "fit": [words]})}
 
     return pipeline
