@@ -41,12 +41,13 @@ def moments(history: MarketHistory, args: argparse.Namespace) -> list[AsOf]:
     if not args.hours:
         days = history.sessions(args.start, args.end)[:: args.stride][-args.dates :]
         return [history.resolve_as_of(day) for day in days]
-    longest = max(history.series(), key=len).close_utc_N
-    closes = longest[(longest >= np.datetime64(args.start)) & (longest <= np.datetime64(args.end))]
-    whole = (closes - closes[0]) % np.timedelta64(args.stride, "h") == np.timedelta64(0, "us")
+    longest = max(history.series(), key=len)
+    close = longest.close_utc_N
+    inside = (close >= np.datetime64(args.start)) & (close <= np.datetime64(args.end))
+    whole = (close - close[0]) % np.timedelta64(args.stride, "h") == np.timedelta64(0, "us")
     return [
-        AsOf(t.astype("datetime64[D]").item(), t.item().replace(tzinfo=UTC))
-        for t in closes[whole][-args.dates :].astype("datetime64[us]")
+        AsOf(longest.sessions_N[i].item(), close[i].item().replace(tzinfo=UTC))
+        for i in np.flatnonzero(inside & whole)[-args.dates :]
     ]
 
 
