@@ -19,10 +19,9 @@ from backtest import run_backtest
 from backtest.settings import BacktestSettings
 from cluster.audit.harness import KNOWN_AT
 from cluster.audit.poison import AT_OPEN, World
-from cluster.forecasting.isolation import Pass
 from cluster.forecasting.publication import Publication, publication
 from cluster.forecasting.rows import table_rows
-from cluster.forecasting.work import ReplicaJob, Task
+from cluster.forecasting.work import Task, WindowJob
 from cluster.outcomes import outcomes
 from forecaster import LoadedModel, SamplePaths, SamplingParams, WindowBatch
 from forecaster.calibration import MODEL, Fitted, PastForecasts, calibrate
@@ -32,7 +31,6 @@ from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import future_timestamps
 from market.lake.history import MarketHistory
 from market.spec import AsOf, StoreSpec
-from market.storage import Folder
 from market.windows import SymbolSeries, eligibility, view, window_at
 
 _ROWS_GIVEN = ("symbol", "timestamp", "open", "high", "low", "close", "volume", "amount", "flags")
@@ -134,16 +132,22 @@ class ProductPipeline:
             windows, n_paths=self.paths, sampling=SamplingParams(), seed=0
         )
 
-    def _job(self, as_of: AsOf, fitted: Fitted) -> ReplicaJob:
-        return ReplicaJob(
-            run_id="audit", model_id=self.loaded.forecaster.model_id, model=self.loaded.name,
-            tokenizer=None, trained_through=None, cutoff_unknown=False, spec=self.spec,
+    def _job(self, as_of: AsOf, fitted: Fitted) -> WindowJob:
+        return WindowJob(
+            run_id="audit",
+            model_id=self.loaded.forecaster.model_id,
+            trained_through=None,
+            cutoff_unknown=False,
+            spec=self.spec,
             lookback=self.lookback,
-            horizon=self.horizon, paths=self.paths, sampling=SamplingParams(),
-            precision="float32", overflow="trim", memory_mb=None, seed=0, repair=True, anchor=True,
-            recipe="audit", fitted={as_of.close_us: fitted}, sampled=frozenset(),
-            keep_paths=False, staging=Folder("."), device="cpu", submission=Pass.first(),
-        )  # fmt: skip
+            horizon=self.horizon,
+            paths=self.paths,
+            sampling=SamplingParams(),
+            seed=0,
+            keep_paths=False,
+            recipe="audit",
+            fitted={as_of.close_us: fitted},
+        )
 
     def _rows(
         self, tasks: Sequence[Task], made: Publication, as_of: AsOf, fitted: Fitted

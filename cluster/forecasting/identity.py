@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster.settings import ForecastSettings
+from cluster.settings import HowToForecast
 from forecaster.calibration.gate import Fitted
 from forecaster.registry import LoadedModel
-from market.lake.history import MarketHistory
-from market.spec import AsOf
+from market.spec import AsOf, StoreSpec
 from market.windows import SymbolSeries, window_at
 
 
@@ -53,16 +52,15 @@ def bars_digest(series: SymbolSeries, read_N: npt.NDArray[np.bool_], eligible: l
 
 
 def identity_of(
-    history: MarketHistory,
+    spec: StoreSpec,
     loaded: LoadedModel,
-    settings: ForecastSettings,
+    settings: HowToForecast,
     as_ofs: Sequence[AsOf],
     bars: str,
-    fitted: Mapping[np.datetime64, Fitted],
+    fitted: Mapping[np.datetime64, Fitted] | None = None,
 ) -> dict[str, Any]:
     """What the run id is the hash of; `bars` is the hash of the bars read, `fitted` what each
     moment's past says, where the run is to be calibrated."""
-    spec = history.spec
     return {
         "model_id": loaded.forecaster.model_id,
         "as_of": [as_of.close_utc.isoformat() for as_of in as_ofs],
@@ -84,7 +82,9 @@ def identity_of(
         "bars": bars,
         "calibration": {
             "kept": settings.calibration_symbols,
-            "fits": {str(moment): each.as_dict() for moment, each in sorted(fitted.items())},
+            "fits": {
+                str(moment): each.as_dict() for moment, each in sorted((fitted or {}).items())
+            },
         }
         if settings.calibration != "off"
         else None,

@@ -226,7 +226,8 @@ def build_plan(
     if settings.calibration == "on" and recipe is not None:
         past = past_forecasts(table, history, recipe, settings, as_ofs)
         fitted = fits(past, as_ofs)
-    identity = identity_of(history, loaded, settings, as_ofs, bars_hash.hexdigest(), fitted)
+    bars = bars_hash.hexdigest()
+    identity = identity_of(history.spec, loaded, settings, as_ofs, bars, fitted)
     return Plan(
         run_id=digest(json.dumps(identity, sort_keys=True).encode()),
         identity=identity,

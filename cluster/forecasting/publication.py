@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cluster.forecasting.work import ReplicaJob
+from cluster.forecasting.work import WindowJob
 from forecaster.calibration.gate import RAW, UNCALIBRATED
 from forecaster.calibration.past import CANDIDATES, MODEL
 from forecaster.calibration.paths import (
@@ -41,7 +41,7 @@ class Publication:
     kept: list[Kept]
 
 
-def publication(job: ReplicaJob, windows: WindowBatch, raw: SamplePaths) -> Publication:
+def publication(job: WindowJob, windows: WindowBatch, raw: SamplePaths) -> Publication:
     """Paths as published. Series of one moment share its fit; nothing depends on the batch."""
     if not job.fitted:
         return Publication(raw, raw, [AS_SAMPLED] * len(raw), _kept(job, windows, raw))
@@ -61,7 +61,7 @@ def publication(job: ReplicaJob, windows: WindowBatch, raw: SamplePaths) -> Publ
     return Publication(paths, raw, published, _kept(job, windows, raw))
 
 
-def _kept(job: ReplicaJob, windows: WindowBatch, raw: SamplePaths) -> list[Kept]:
+def _kept(job: WindowJob, windows: WindowBatch, raw: SamplePaths) -> list[Kept]:
     rows = [i for i in range(len(raw)) if (raw.symbols[i], raw.as_of_B[i]) in job.sampled]
     if not rows:
         return []

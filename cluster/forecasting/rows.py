@@ -12,7 +12,7 @@ import polars as pl
 
 from cluster.forecasting.publication import OWN, Publication
 from cluster.forecasting.staging import Frames, SeriesNote
-from cluster.forecasting.work import ReplicaJob, Task
+from cluster.forecasting.work import Task, WindowJob
 from forecaster.interface import SamplePaths
 from forecaster.summary import QUANTILES, close_marginals, summarise
 from market.calendars import utc_datetime
@@ -28,7 +28,7 @@ def series_notes(tasks: Sequence[Task], paths: SamplePaths) -> list[SeriesNote]:
     ]
 
 
-def table_rows(job: ReplicaJob, tasks: Sequence[Task], made: Publication) -> Frames:
+def table_rows(job: WindowJob, tasks: Sequence[Task], made: Publication) -> Frames:
     """Table rows of a batch, in the order of its tasks."""
     paths = made.paths
     summary = summarise(paths)
@@ -122,7 +122,7 @@ def _raw_columns(made: Publication) -> list[pl.Series]:
     ]
 
 
-def _ensembles(job: ReplicaJob, keys: pl.DataFrame, made: Publication) -> pl.DataFrame:
+def _ensembles(job: WindowJob, keys: pl.DataFrame, made: Publication) -> pl.DataFrame:
     """Raw closes of the sampled series and of the baselines beside them."""
     parts = []
     for row, source, log_SH, sigma in made.kept:
@@ -148,7 +148,7 @@ def _repeat(frame: pl.DataFrame, times: int) -> pl.DataFrame:
     return frame[np.repeat(np.arange(frame.height), times)]
 
 
-def _cutoff_flag(job: ReplicaJob, session: np.datetime64) -> int:
+def _cutoff_flag(job: WindowJob, session: np.datetime64) -> int:
     if job.cutoff_unknown:
         return int(Flag.CUTOFF_UNKNOWN)
     through = job.trained_through

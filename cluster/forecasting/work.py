@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
@@ -19,14 +19,12 @@ from market.storage import Folder
 from market.windows import SymbolSeries, Window
 
 
-@dataclass(frozen=True)
-class ReplicaJob:
-    """What every replica of a run needs to know."""
+@dataclass(frozen=True, kw_only=True)
+class WindowJob:
+    """What turns windows into rows of the forecast table, wherever that happens."""
 
     run_id: str
     model_id: str
-    model: str
-    tokenizer: str | None
     trained_through: date | None
     cutoff_unknown: bool
     spec: StoreSpec
@@ -34,19 +32,27 @@ class ReplicaJob:
     horizon: int
     paths: int
     sampling: SamplingParams
+    seed: int
+    keep_paths: bool
+    recipe: str | None = None
+    """Names forecasts that can calibrate each other; None where no closes are kept."""
+    fitted: Mapping[np.datetime64, Fitted] = field(default_factory=dict)
+    """What each moment's past says; empty where nothing is to be calibrated."""
+    sampled: frozenset[tuple[str, np.datetime64]] = frozenset()
+    """Symbols and moments whose raw closes are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaJob(WindowJob):
+    """What every replica of a run needs to know."""
+
+    model: str
+    tokenizer: str | None
     precision: Precision
     overflow: Overflow
     memory_mb: int | None
-    seed: int
     repair: bool
     anchor: bool
-    keep_paths: bool
-    recipe: str | None
-    """Names forecasts that can calibrate each other; None where no closes are kept."""
-    fitted: Mapping[np.datetime64, Fitted]
-    """What each moment's past says; empty where nothing is to be calibrated."""
-    sampled: frozenset[tuple[str, np.datetime64]]
-    """Symbols and moments whose raw closes are kept."""
     staging: Folder
     device: str
     """Of the replicas, as torch names it."""
