@@ -10,8 +10,7 @@ import typer
 from cluster.audit.settings import AuditSettings
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
-
-EXIT_LEAK = 4
+from cluster.exit_codes import ExitCode
 
 
 def register(app: typer.Typer) -> None:
@@ -48,4 +47,4 @@ def audit(settings: AuditSettings, output: Output) -> None:
         f"{words}\nrows compared: {stages}\npoisons: {', '.join(made.poisons)}",
     )
     if made.leaks:
-        raise typer.Exit(EXIT_LEAK)
+        raise typer.Exit(ExitCode.LEAK)
