@@ -114,7 +114,8 @@ class ModelForecast(HowToForecast):
     """How to forecast, and with which model."""
 
     model: str = "nano"
-    """nano, mini, small, base, a folder or a hub id, or a baseline: random-walk, fhs, ewma, …"""
+    """nano, mini, small, base, timellm:FOLDER, a folder or a hub id, or a baseline such as
+    random-walk, bootstrap, ewma or fhs."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer, where the alias does not say it."""
     address: str | None = None

@@ -22,6 +22,7 @@ from cluster.calibration.past import fits, past_forecasts, recipe_of
 from cluster.forecasting.identity import bars_digest, bars_read, digest, identity_of
 from cluster.settings import ForecastSettings
 from forecaster.calibration.gate import Fitted
+from forecaster.interface import FixedWindow
 from forecaster.registry import LoadedModel
 from market.errors import ForecastInputError
 from market.lake.history import MarketHistory
@@ -158,6 +159,8 @@ def build_plan(
     Raises CandlecastError for an as_of outside the history, an empty universe, a horizon beyond
     the model's context, and where no symbol is eligible at any date.
     """
+    if isinstance(loaded.forecaster, FixedWindow):
+        loaded.forecaster.require_window(settings.lookback, settings.horizon)
     context = loaded.forecaster.max_context
     if context is not None and settings.horizon > context - _MIN_LOOKBACK:
         raise ForecastInputError(
