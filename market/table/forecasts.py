@@ -6,6 +6,8 @@ how a forecast is made.
     OUT/steps/        one row per forecast bar      partitioned by model_id, as_of_date
     OUT/path_stats/   one row per (as_of, symbol)
     OUT/paths/        sampled bars, where asked for
+    OUT/ensembles/    raw closes of some symbols, where calibration is on
+    OUT/calibration/  per recipe a table of its own, of past dates forecast to calibrate by
     OUT/runs/         one JSON record per run
     OUT/plans/        what each run set out to do: symbols, shards, reasons for exclusion
     OUT/latest/       per model, venue and frequency, the newest published night
@@ -76,6 +78,24 @@ class ForecastTable:
         Raises StoreError where no run kept its paths.
         """
         return self._visible("paths", model_id, run_id)
+
+    def keeps(self, kind: Kind) -> bool:
+        """Whether any run kept rows of this kind."""
+        return DeltaTable.is_deltatable(self.folder.at(kind))
+
+    def ensembles(self, recipe: str) -> pl.LazyFrame | None:
+        """Raw closes of one recipe, for the dates that are in `steps`; None where none are kept."""
+        if not self.keeps("ensembles"):
+            return None
+        return self._visible("ensembles").filter(pl.col("recipe") == recipe)
+
+    def all_ensembles(self, model_id: str) -> pl.LazyFrame:
+        """Raw closes of one model, of whatever recipe, for the dates that are in `steps`."""
+        return _only(self._visible("ensembles"), model_id, None)
+
+    def hindcasts(self, recipe: str) -> ForecastTable:
+        """The table of past dates that were forecast to calibrate a recipe by."""
+        return ForecastTable(self.folder / f"calibration/{recipe}")
 
     def at(self, *, version: int | None = None, time: datetime | None = None) -> ForecastTable:
         """The table as it was: at a version of `steps`, or at a moment (UTC without time zone).
@@ -194,9 +214,10 @@ class ForecastTable:
     ) -> Committed:
         """Make one date of a run visible: all its rows in one transaction, once.
 
-        frames: `steps` and `path_stats`, and `paths` where kept; every row of this run, model and
-        date. Path tables are committed first and show nothing; the transaction of `steps` makes
-        all of them visible. require: called right before each transaction, see commit_rows.
+        frames: `steps` and `path_stats`, and `paths` and `ensembles` where kept; every row of this
+        run, model and date. The other tables are committed first and show nothing; the transaction
+        of `steps` makes all of them visible. require: called right before each transaction, see
+        commit_rows.
 
         Safe to repeat and to race: of two runs of one (model, as_of, venue, freq) one wins whole.
         Raises StoreError where the table cannot be written, with nothing of `steps` changed.
@@ -242,7 +263,9 @@ class ForecastTable:
             raise StoreError(f"{place}: held nothing yet at that version")
         return scan_rows(DeltaTable(place, version=self._versions[kind]), self.folder / kind)
 
-    def _visible(self, kind: Kind, model_id: str | None, run_id: str | None) -> pl.LazyFrame:
+    def _visible(
+        self, kind: Kind, model_id: str | None = None, run_id: str | None = None
+    ) -> pl.LazyFrame:
         key = ["model_id", "as_of_date", "as_of", "run_id"]
         # The table that only grows is looked at second: it holds whatever steps showed before.
         steps = _only(self._scan("steps"), model_id, run_id).select(key).unique()
