@@ -77,9 +77,10 @@ def test_the_wheel_works_among_clashing_files(
 
     candlecast = installed / "candlecast"
     assert re.fullmatch(r"candlecast \d+\.\d+.*\n", ran(candlecast, "--version", folder=clashing))
-    ran(candlecast, "init", "started", folder=clashing)
-    assert (clashing / "started" / "forecast.yaml").is_file()
     module = (installed / "python", "-m", "candlecast")
+    ran(candlecast, "init", "mine", folder=clashing)
+    shipped = (ROOT / "configs" / "train" / "walkforward.yaml").read_text()
+    assert (clashing / "mine" / "train" / "walkforward.yaml").read_text() == shipped
     ran(
         *module,
         "data",
