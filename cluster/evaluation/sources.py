@@ -88,7 +88,7 @@ def _members(
     """Log closes (N, S, H), from kept paths where there are any."""
     n = ordered.height
     horizon = own.height // n
-    if table is not None and table.holds("paths"):
+    if table is not None and table.keeps("paths"):
         paths = (
             table.paths(own["model_id"][0])
             .select("as_of", "symbol", "path", "step", "close")

@@ -111,7 +111,7 @@ def _crps_ratios(
     days: np.ndarray[tuple[int, ...], np.dtype[np.datetime64]],
 ) -> dict[int, float]:  # fmt: skip
     """By step from 0: raw CRPS over the random walk's, where nights kept their closes."""
-    if not table.holds("ensembles"):
+    if not table.keeps("ensembles"):
         return {}
     kept = (
         table.all_ensembles(model_id)
