@@ -216,7 +216,8 @@ class ForecastTable:
 
         frames: `steps` and `path_stats`, and `paths` and `ensembles` where kept; every row of this
         run, model and date. The others are committed first and show nothing; the transaction of
-        `steps` makes all of them visible. require: called right before each transaction, see commit_rows.
+        `steps` makes all of them visible. require: called right before each transaction, see
+        commit_rows.
 
         Safe to repeat and to race: of two runs of one (model, as_of, venue, freq) one wins whole.
         Raises StoreError where the table cannot be written, with nothing of `steps` changed.
