@@ -231,7 +231,7 @@ def _bars(bars: Any, told: ImportOptions) -> tuple[pl.DataFrame, dict[str, str],
         read = read_frame(as_polars(bars, "bars"), told, source="bars")
         return read.bars, {}, kind_of(bars) or "polars"
     provenance = {"store": str(history.root), "version of the store": history.version}
-    return history.collect(history.scan()), provenance, getattr(bars, "kind", "polars")
+    return history.scan().collect(), provenance, getattr(bars, "kind", "polars")
 
 
 def _source(signals: Any) -> _Source:

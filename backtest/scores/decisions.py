@@ -195,7 +195,8 @@ def _kept(
             f"{prices.sessions_T[0]} to {prices.sessions_T[-1]}. Backtest with the store the "
             "forecasts were made from."
         )
-    kept_D = rebalance_rows(prices.sessions_T, row_D, settings.rebalance or "each")
+    venue = rows["venue"][0] if rows is not None and "venue" in rows.columns else None
+    kept_D = rebalance_rows(prices.sessions_T, row_D, settings.rebalance or "each", venue)
     if len(kept_D) < len(row_D):
         instants = dates.filter(pl.Series(np.isin(row_D, kept_D)))["as_of"]
         frame = frame.filter(pl.col("as_of").is_in(instants.implode()))
