@@ -159,10 +159,13 @@ class ForecastTable:
 
     def plan(self, run_id: str) -> pl.DataFrame | None:
         """symbol, as_of, shard, reason of a run; None where no plan is stored."""
+        name = f"plans/{run_id}.parquet"
         try:
-            return pl.read_parquet(io.BytesIO(self.folder.read(f"plans/{run_id}.parquet")))
+            return pl.read_parquet(io.BytesIO(self.folder.read(name)))
         except FileNotFoundError:
             return None
+        except pl.exceptions.PolarsError as error:
+            raise StoreError(f"{self.folder.at(name)}: the plan is damaged; remove it") from error
 
     def publish(self, night: Published) -> bool:
         """Move the pointer to a committed night; False where it is there or at a later one.
