@@ -17,6 +17,9 @@ PACKAGES = tuple(
     for name in ("candlecast", "market", "forecaster", "backtest", "cluster")
     if (ROOT / name / "__init__.py").is_file()
 )
+LONGEST_MODULE, LONGEST_FUNCTION = 350, 100
+KERNEL_LOOPS = {"simulate_nb", "vectorbt_nb"}
+"""One pass over the bars each; Numba would pay for cutting them up."""
 
 
 def modules() -> dict[str, ast.Module]:
@@ -60,6 +63,35 @@ def test_no_module_imports_itself_by_a_detour() -> None:
     for name in arrows:
         walk(name, ())
     assert circles == []
+
+
+def test_no_import_of_ours_hides_from_the_interpreter() -> None:
+    hidden = [
+        f"{name}: {ast.unparse(line)}"
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for line in ast.walk(node)
+        if isinstance(line, ast.ImportFrom) and (line.module or "").split(".")[0] in PACKAGES
+    ]
+    assert hidden == []
+
+
+def test_modules_and_functions_stay_small() -> None:
+    long = []
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            source = path.read_text(encoding="utf-8")
+            if source.count("\n") > LONGEST_MODULE and path.stem != "kernels":
+                long.append(f"{path.relative_to(ROOT)}: {source.count(chr(10))} lines")
+            long += [
+                f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno} lines"
+                for node in ast.walk(ast.parse(source))
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+                and node.name not in KERNEL_LOOPS
+                and (node.end_lineno or 0) - node.lineno > LONGEST_FUNCTION
+            ]
+    assert long == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -8,17 +8,16 @@ the dates that are missing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
 
 from cluster.calibration.past import fits, past_forecasts, recipe_of
+from cluster.calibration.report import CalibrationReport
 from cluster.calibration.settings import CalibrateSettings
-from cluster.forecasting.job import ForecastReport, run_forecast
+from cluster.forecasting.job import run_forecast
 from cluster.settings import ForecastSettings
 from forecaster import load_forecaster
-from forecaster.calibration import Fitted
 from market.errors import ForecastInputError
 from market.lake.history import MarketHistory
 from market.spec import AsOf
@@ -27,16 +26,6 @@ from market.table.forecasts import ForecastTable
 LONGEST_STRIDE = 5
 
 Report = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class CalibrationReport:
-    """What was forecast, and what the past says at each moment."""
-
-    recipe: str
-    hindcast: ForecastReport | None
-    """None where no date was missing."""
-    fitted: dict[AsOf, Fitted]
 
 
 def run_calibrate(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import polars as pl
 import typer
 from rich.console import Console
 
+from backtest import BacktestResult
 from backtest.settings import BacktestRequest
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from backtest import BacktestResult
-    from market.table.forecasts import ForecastTable
+from market.table.forecasts import ForecastTable
 
 SHOWN = (
     "Total return",

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 from rich.console import Console
 
+from cluster.calibration.report import CalibrationReport
 from cluster.calibration.settings import CalibrateSettings
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
-
-if TYPE_CHECKING:
-    from cluster.calibration.job import CalibrationReport
 
 
 def register(app: typer.Typer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,9 +20,7 @@ from cluster.commands.data_views import (
 )
 from cluster.commands.options import add, examples
 from cluster.commands.output import AsJson, Output, Quiet, table
-
-if TYPE_CHECKING:
-    from market import ImportReport, MarketHistory
+from market import ImportReport, MarketHistory
 
 
 class LabelChoice(StrEnum):

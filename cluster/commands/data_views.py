@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import polars as pl
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from cluster.commands.options import examples
 from cluster.commands.output import AsJson, Output, Quiet, table
+from market import MarketHistory
 from market.fields import FEATURES
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    import polars as pl
-
-    from market import MarketHistory
 
 Store = Annotated[Path, typer.Option("--store", help="Folder of the history store.")]
 

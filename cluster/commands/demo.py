@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cluster.commands.options import add, examples
 from cluster.commands.output import AsJson, Output, Quiet
-
-if TYPE_CHECKING:
-    from market.lake.history import MarketHistory
+from market.lake.history import MarketHistory
 
 SEED = 7
 """Of the demo's market; candlecast-nano never trained on it."""

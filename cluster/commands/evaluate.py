@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
+from cluster.evaluation.report import EvaluationReport
 from cluster.evaluation.settings import EvaluateSettings
-
-if TYPE_CHECKING:
-    from cluster.evaluation.job import EvaluationReport
 
 
 def register(app: typer.Typer) -> None:

@@ -6,18 +6,16 @@ Heavy modules load inside the command.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
+from cluster.forecasting.report import ForecastReport
 from cluster.settings import ForecastSettings
 from market.secrets import hidden
-
-if TYPE_CHECKING:
-    from cluster.forecasting.job import ForecastReport
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,10 +11,8 @@ from rich.console import Console
 from cluster.commands.options import add, examples
 from cluster.commands.output import AsJson, Output, Quiet, facts, table
 from market.secrets import hidden
-
-if TYPE_CHECKING:
-    from market.table.forecasts import ForecastTable
-    from market.table.schema import RunRecord
+from market.table.forecasts import ForecastTable
+from market.table.schema import RunRecord
 
 Out = Annotated[str, typer.Option("--out", help="Folder or URL of the forecast table.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its first digits.")]

@@ -6,17 +6,15 @@ Computes nothing itself; heavy modules load inside the command.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 
+from backtest.sweep import SweepResult
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
 from cluster.sweep_settings import SweepRequest
-
-if TYPE_CHECKING:
-    from backtest.sweep import SweepResult
 
 SHOWN = 10
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from cluster.evaluation.report import EvaluationReport
 from cluster.evaluation.settings import EvaluateSettings
 from cluster.evaluation.sources import beside, from_table
 from cluster.outcomes import CLOSE, Outcomes, outcomes
 from forecaster.baselines import BASELINES
 from forecaster.calibration.paths import bar_volatility
-from forecaster.evaluation import Cases, Evaluation, Forecasts, evaluate
+from forecaster.evaluation import Cases, Forecasts, evaluate
 from forecaster.interface import WindowBatch
 from market.calendars import future_timestamps
 from market.errors import ConfigError, ForecastInputError, StoreError
@@ -35,27 +35,6 @@ FROM_QUANTILES = (
     "Some forecasts keep quantiles alone (--keep-paths keeps all): every model and baseline is "
     "scored from its quantiles."
 )
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """Figures, and what was left out."""
-
-    evaluation: Evaluation
-    names: dict[str, str]
-    """Of each model in the table: its id."""
-    first: str
-    last: str
-    horizon: int
-    lookback: int
-    in_sample: int
-    """Windows on dates some model was trained on: left out, or judged where asked for."""
-    judged_in_sample: bool
-    missing: int
-    """Windows without any outcome: too new, delisted or suspended."""
-    other_close: int
-    """Windows whose close in the store is another than the one forecast from; left out."""
-    notes: tuple[str, ...]
 
 
 def run_evaluate(settings: EvaluateSettings) -> EvaluationReport:

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from backtest.report.page import as_html, css, template, write_page
 from backtest.report.style import EQUAL, GAIN, HOLD, LOSS, STRATEGY, ZERO, styled
-from cluster.evaluation.job import EvaluationReport
+from cluster.evaluation.report import EvaluationReport
 from forecaster.evaluation.figures import COVERAGES, PIT_BINS
 
 HERE = Path(__file__).parent

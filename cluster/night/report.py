@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.forecasting.job import ForecastReport
+from cluster.forecasting.report import ForecastReport
 from cluster.night.trust import Trust
 from market.lake.quality import Quality
 
