@@ -64,10 +64,11 @@ def outcomes(
         return Outcomes(values, ended, base, base_volume)
     first = as_of_N.min().astype("datetime64[D]").item()
     start = max((s for s in history.sessions() if s < first), default=None)
-    bars = history.collect(
+    bars = (
         history.scan(symbols=set(names.tolist()), start=start, as_of=known_by)
         .select("symbol", "session", "close_utc", *FEATURES)
         .sort("symbol", "close_utc")
+        .collect()
     )
     sessions = np.array(history.sessions(), dtype="datetime64[D]")
     position = np.searchsorted(sessions, bars["session"].to_numpy())

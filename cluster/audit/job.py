@@ -35,7 +35,7 @@ def run_audit(settings: AuditSettings) -> Audit:
     begin = at - needed
     last = min(len(sessions) - 1, at + max(AFTER_BARS, horizon_days + 2))
     known = history.scan(start=sessions[begin], as_of=moment.close_utc)
-    counts = history.collect(known.select("symbol", "session")).group_by("symbol").len()
+    counts = known.select("symbol", "session").collect().group_by("symbol").len()
     most = counts["len"].max()
     whole = counts.filter(counts["len"] == most)["symbol"].to_list()
     symbols = tuple(sorted(draw(whole, moment, settings.symbols)))

@@ -156,7 +156,7 @@ class ProductPipeline:
         return rows.with_columns(pl.col("as_of").alias(KNOWN_AT))
 
     def _traded(self, history: MarketHistory, forecasts: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        bars = history.collect(history.scan().sort("symbol", "timestamp"))
+        bars = history.scan().sort("symbol", "timestamp").collect()
         k = max(1, len(self.symbols) // 3)
         result = run_backtest(bars, forecasts, BacktestSettings(k=k))  # type: ignore[call-arg]
         closes = bars["close_utc"].unique().sort()
@@ -205,4 +205,4 @@ def bars_of(history: MarketHistory, symbols: Sequence[str], start: datetime | No
     bars = history.scan(symbols=symbols)
     if start is not None:
         bars = bars.filter(pl.col("close_utc") >= start)
-    return history.collect(bars.sort("symbol", "timestamp")).select(BAR_SCHEMA.names())
+    return bars.sort("symbol", "timestamp").collect().select(BAR_SCHEMA.names())

@@ -87,11 +87,11 @@ class ForecastTable:
         """Raw closes of one recipe, for the dates that are in `steps`; None where none are kept."""
         if not self.keeps("ensembles"):
             return None
-        return self._visible("ensembles", None, None).filter(pl.col("recipe") == recipe)
+        return self._visible("ensembles").filter(pl.col("recipe") == recipe)
 
     def all_ensembles(self, model_id: str) -> pl.LazyFrame:
         """Raw closes of one model, of whatever recipe, for the dates that are in `steps`."""
-        return self._visible("ensembles", model_id, None)
+        return _only(self._visible("ensembles"), model_id, None)
 
     def hindcasts(self, recipe: str) -> ForecastTable:
         """The table of past dates that were forecast to calibrate a recipe by."""
@@ -215,8 +215,8 @@ class ForecastTable:
         """Make one date of a run visible: all its rows in one transaction, once.
 
         frames: `steps` and `path_stats`, and `paths` and `ensembles` where kept; every row of this
-        run, model and date. The others are committed first and show nothing; the transaction of
-        `steps` makes all of them visible. require: called right before each transaction, see
+        run, model and date. The other tables are committed first and show nothing; the transaction
+        of `steps` makes all of them visible. require: called right before each transaction, see
         commit_rows.
 
         Safe to repeat and to race: of two runs of one (model, as_of, venue, freq) one wins whole.
@@ -263,7 +263,9 @@ class ForecastTable:
             raise StoreError(f"{place}: held nothing yet at that version")
         return scan_rows(DeltaTable(place, version=self._versions[kind]), self.folder / kind)
 
-    def _visible(self, kind: Kind, model_id: str | None, run_id: str | None) -> pl.LazyFrame:
+    def _visible(
+        self, kind: Kind, model_id: str | None = None, run_id: str | None = None
+    ) -> pl.LazyFrame:
         key = ["model_id", "as_of_date", "as_of", "run_id"]
         # The table that only grows is looked at second: it holds whatever steps showed before.
         steps = _only(self._scan("steps"), model_id, run_id).select(key).unique()
