@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 
 from market.bars import CheckedBars, check_bars
-from market.calendars import canonical_venue, venue_tz
 from market.errors import SourceError, StoreError
+from market.exchange_sessions import canonical_venue, venue_tz
 from market.fields import FEATURES, PRICES
 from market.flags import Flag
 from market.importing.columns import find_columns, read_number, read_times
