@@ -24,10 +24,10 @@ from forecaster.interface import CLOSE
 from forecaster.kronos import Kronos, KronosTokenizer
 from forecaster.registry import resolve_model
 from forecaster.training.config import TokenizerTraining
-from forecaster.training.measures import measure_predictor, measure_tokenizer
-from forecaster.training.sources import history_series
-from forecaster.training.splits import split_series
-from forecaster.training.windows import Pool, TrainingBatch, unbroken_runs, validation_batches
+from forecaster.training.data.pools import Pool, TrainingBatch, unbroken_runs, validation_batches
+from forecaster.training.data.sources import history_series
+from forecaster.training.data.splits import split_series
+from forecaster.training.validation import measure_predictor, measure_tokenizer
 from market.fields import FEATURES
 from market.lake.history import MarketHistory
 

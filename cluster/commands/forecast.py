@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cluster.forecast_job import ForecastReport
+    from cluster.forecasting.job import ForecastReport
     from cluster.settings import ForecastSettings
     from market.table.schema import SymbolNote
 
@@ -166,7 +166,7 @@ def run_with_progress(console: Console, settings: ForecastSettings) -> ForecastR
         TimeRemainingColumn,
     )
 
-    from cluster.forecast_job import run_forecast
+    from cluster.forecasting.job import run_forecast
 
     titles = {
         "plan": "planning",

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.forecast_job import ForecastReport
+from cluster.forecasting.job import ForecastReport
 from market.lake.quality import Quality
 
 Status = Literal["done", "already done", "running elsewhere", "stopped"]
