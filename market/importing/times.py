@@ -67,7 +67,7 @@ def read_times(column: pl.Series, rules: TimeRules) -> Times:
     dtype = column.dtype
     nothing = pl.Series(column.name, [None], pl.Datetime("us")).new_from_index(0, len(column))
     if isinstance(dtype, pl.Datetime):
-        own = _bounded(column.dt.replace_time_zone(None))
+        own = _bounded(column.dt.replace_time_zone(None), rules.source)
         if dtype.time_zone is None:
             return _of_utc(own, rules) if rules.utc else Times(own, nothing)
         utc = own if dtype.time_zone == "UTC" else None
@@ -126,12 +126,21 @@ def join_clock(day: pl.Series, clock: pl.Series) -> pl.Series | None:
     return (left + " " + right).rename(day.name)
 
 
-def _bounded(wall: pl.Series) -> pl.Series:
-    """Microseconds, null outside the years 1 to 9999, which nothing later could show."""
+def _bounded(wall: pl.Series, source: str) -> pl.Series:
+    """Microseconds, null outside the years 1 to 9999, which nothing later could show.
+
+    Raises SourceError where many are outside: no program writes such times, so the file is damaged.
+    """
     assert isinstance(wall.dtype, pl.Datetime)
     per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[wall.dtype.time_unit]
     ticks = wall.to_physical()
     fits = ticks.is_between(-62_135_596_800 * per_second, 253_402_300_799 * per_second)
+    lost = float((~fits).mean() or 0.0)  # type: ignore[arg-type]
+    if lost > _RARE:
+        raise SourceError(
+            f"{source}: {lost:.0%} of the times in column {wall.name!r} lie beyond the year 9999; "
+            "the file is damaged, or its unit of time is another one"
+        )
     return (wall if fits.all() else wall.set(~fits.fill_null(True), None)).cast(pl.Datetime("us"))
 
 
