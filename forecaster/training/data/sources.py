@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from forecaster.training.config import SimulatedMarkets, TrainingError
 from forecaster.training.data.pools import TrainingSeries
 from market.fields import FEATURES
+from market.lake.history import MarketHistory
 from market.synthetic import simulate_market
-
-if TYPE_CHECKING:
-    from market.lake.history import MarketHistory
 
 
 def history_series(histories: Iterable[MarketHistory]) -> list[TrainingSeries]:
