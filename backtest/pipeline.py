@@ -19,7 +19,7 @@ from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
-from backtest.report.caveats import caveats
+from backtest.report.caveats import caveats, suspected
 from backtest.results import BacktestResult, Book, Fan
 from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
@@ -123,7 +123,10 @@ def run_backtest(
         fans=fans,
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=_spans(judged, prices, row_D, last_row),
-        caveats=caveats(rows, judged, prices, settings, strategy_book, made.horizon, last_row),
+        caveats=(
+            *suspected(bars),
+            *caveats(rows, judged, prices, settings, strategy_book, made.horizon, last_row),
+        ),
         provenance=dict(provenance or {}),
         prices=prices,
     )

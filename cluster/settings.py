@@ -81,6 +81,8 @@ class ForecastSettings(BaseModel):
     """Repair sampled bars that break the bar rules (counted either way)."""
     max_gap_sessions: int = Field(default=5, ge=0)
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
+    allow_suspected_splits: bool = False
+    """Forecast windows that hold a move like a split that no corporate action explains, flagged."""
     keep_paths: bool = False
     """Also keep every sampled bar."""
     replicas: Literal["auto"] | int | str = "auto"

@@ -89,6 +89,13 @@ def forecast(
         int | None,
         typer.Option(help="Sessions that may miss in a row (default 5)."),
     ] = None,
+    allow_suspected_splits: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-suspected-splits",
+            help="Forecast, flagged, windows with a move like a split that no action explains.",
+        ),
+    ] = None,
     keep_paths: Annotated[
         bool | None, typer.Option("--keep-paths", help="Also keep every sampled bar.")
     ] = None,
@@ -137,6 +144,7 @@ def forecast(
         "seed": seed,
         "repair": repair,
         "max_gap_sessions": max_gap_sessions,
+        "allow_suspected_splits": allow_suspected_splits,
         "keep_paths": keep_paths,
         "replicas": replicas,
         "gpus_per_replica": gpus_per_replica,

@@ -45,6 +45,14 @@ class SymbolActions:
     def __len__(self) -> int:
         return len(self.ex_A)
 
+    def after(self, session: np.datetime64) -> list[tuple[str, float]]:
+        """Ex-date and split of those after a session: what bars from it on are adjusted by."""
+        later_A = (self.ex_A > session) & (self.split_A != 1.0)
+        return [
+            (str(ex), float(split))
+            for ex, split in zip(self.ex_A[later_A], self.split_A[later_A], strict=True)
+        ]
+
     def known(self, session: np.datetime64) -> SymbolActions:
         """Those that are in force and known at a session."""
         at_A = (self.known_A <= session) & (self.ex_A <= session)

@@ -20,6 +20,8 @@ SIZE = 0.3
 """Smallest move from one session to the next, as a fraction, that is looked at."""
 CLOSENESS = 0.05
 """How near a move must come to a ratio, in log price: a share also trades on the day it splits."""
+_WEEKENDS = 0.2
+"""From this share of sessions on Saturdays and Sundays a market never closes."""
 _RATIOS = np.array(
     [*(3 / 2, 8 / 5, 5 / 3, 7 / 4, 2, 5 / 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)]
 )
@@ -102,7 +104,7 @@ def mark_suspects(
 
     values_NF: bars, oldest first. Moves on an ex-date are explained.
     """
-    if spec.venue == ALWAYS_OPEN:
+    if spec.venue == ALWAYS_OPEN or spec.price_basis == "adjusted":
         return flags_N
     suspect_N = split_ratios(values_NF[:, 0], values_NF[:, 3], session_N) != 1.0
     if actions is not None and suspect_N.any():
@@ -112,13 +114,13 @@ def mark_suspects(
     return np.where(suspect_N, flags_N | np.int32(Flag.SUSPECTED_SPLIT), flags_N).astype(np.int32)
 
 
-def find_suspects(bars: pl.DataFrame, actions: pl.DataFrame, venue: str | None) -> list[Suspect]:
+def find_suspects(bars: pl.DataFrame, actions: pl.DataFrame) -> list[Suspect]:
     """Moves of these bars that look like splits and that no action explains, in time order.
 
     bars: symbol, session, open, close, volume and a time order within each symbol (close_utc).
-    actions: ACTION_SCHEMA. Markets that never close know no splits: none there.
+    actions: ACTION_SCHEMA. Markets that trade on most weekends know no splits: none there.
     """
-    if venue == ALWAYS_OPEN or not bars.height:
+    if not bars.height or (bars["session"].unique().dt.weekday() >= 6).mean() > _WEEKENDS:  # type: ignore[operator]
         return []
     ordered = bars.select("symbol", "session", "close_utc", "open", "close", "volume")
     before = [pl.col(name).shift().alias(f"{name}_before")

@@ -28,7 +28,7 @@ from market.importing.tails import require_store_step
 from market.lake.appending import ImportReport, OnConflict, compare, import_bars, key_of
 from market.lake.history import MarketHistory
 from market.lake.manifest import current_version
-from market.spec import StoreSpec
+from market.spec import ALWAYS_OPEN, StoreSpec
 
 _MOST_NOTES = 8
 _SHOWN_CLOSED = 3
@@ -201,7 +201,7 @@ def _describe_filled(good: pl.DataFrame) -> list[str]:
 
 def _suspected(root: Path, bars: pl.DataFrame, spec: StoreSpec, appended: bool) -> list[str]:
     """Suspected splits among the bars of this import, and between them and those before."""
-    if not bars.height:
+    if not bars.height or spec.venue == ALWAYS_OPEN or spec.price_basis == "adjusted":
         return []
     history = MarketHistory.open(root)
     symbols = bars["symbol"].unique().to_list()
@@ -210,7 +210,7 @@ def _suspected(root: Path, bars: pl.DataFrame, spec: StoreSpec, appended: bool) 
     assert isinstance(first, date)
     if appended:
         seen = history.collect(history.scan(symbols=symbols, start=first - timedelta(days=20)))
-    found = find_suspects(seen, history.actions(symbols), spec.venue)
+    found = find_suspects(seen, history.actions(symbols))
     said = describe([each for each in found if each.session >= first])
     return [said] if said is not None else []
 
