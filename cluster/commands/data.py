@@ -51,6 +51,7 @@ def register(app: typer.Typer) -> None:
     data.command("ls")(ls)
     data.command("show")(show)
     data.command("quarantine")(quarantine)
+    data.command("actions")(actions)
     app.add_typer(data, name="data")
 
 
@@ -81,6 +82,38 @@ def import_(
         list[str] | None,
         typer.Option("--map", metavar="FIELD=COLUMN", help="Column of a field, e.g. close=Px."),
     ] = None,
+    positions: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="NAME,NAME,…",
+            help="What the columns of a file without a header are: time,open,high,low,close,volume "
+            "(_ leaves one out; date,time where they are apart).",
+        ),
+    ] = None,
+    day_first: Annotated[
+        bool | None,
+        typer.Option(
+            "--day-first/--month-first",
+            help="Whether 03/04/2024 is in April or in March. Without: as most dates show.",
+        ),
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Decimal sign, . or , . Without: as the file shows.")
+    ] = None,
+    thousands: Annotated[
+        str | None,
+        typer.Option(help="Sign between thousands: , . ' or a blank. Without: as the file shows."),
+    ] = None,
+    earliest: Annotated[
+        str, typer.Option(help="Labels before this day go to quarantine.")
+    ] = "1900-01-01",
+    latest: Annotated[
+        str | None, typer.Option(help="Labels after this day go to quarantine. Without: tomorrow.")
+    ] = None,
+    max_closed: Annotated[
+        float, typer.Option(help="Share of a file's bars that may lie on days the venue is closed.")
+    ] = 0.35,
     symbol: Annotated[
         str | None,
         typer.Option(help="Symbol of files without a symbol column. Without: the file's name."),
@@ -100,9 +133,11 @@ def import_(
     Columns are found by their usual names. Rows that break a rule go to the store's quarantine;
     importing the same bars again changes nothing.
     """
-    from market import ImportOptions, Label, MarketHistory, import_files
+    from datetime import datetime
+
+    from market import ImportOptions, Label, MarketHistory, import_files, import_query
     from market.errors import ConfigError
-    from market.importing.files import import_query
+    from market.lake.asof import parse_moment
 
     if (source is None) != (query is None) or bool(paths) == bool(source):
         raise ConfigError("name files to import, or --source duckdb:///file.db with --query")
@@ -110,7 +145,17 @@ def import_(
     pairs = [pair.partition("=") for pair in columns or []]
     if any(not (field and sign and column) for field, sign, column in pairs):
         raise ConfigError(f"--map {' '.join(columns or [])}: write it as FIELD=COLUMN")
+    days = [parse_moment(day) for day in (earliest, latest) if day is not None]
+    if any(isinstance(day, datetime) for day in days):
+        raise ConfigError("--earliest and --latest name days, such as 2024-03-11")
     options = ImportOptions(
+        positions=tuple(positions.split(",")) if positions else (),
+        day_first=day_first,
+        decimal=decimal,
+        thousands=thousands,
+        earliest=days[0],
+        latest=days[1] if latest is not None else None,
+        max_closed=max_closed,
         venue=venue,
         freq=freq,
         tz=tz,
@@ -124,6 +169,51 @@ def import_(
     else:
         report = import_files(paths or [], store, options, on_conflict=str(on_conflict))
     _print_report(report, MarketHistory.open(store), store)
+
+
+def actions(
+    store: Store,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="CSV or Parquet: symbol, ex_date, split (4 or 4:1; 1 for none) and/or dividend "
+            "(cash per share), announced. Without: show what is there."
+        ),
+    ] = None,
+    symbol: Annotated[str | None, typer.Option(help="Show only this symbol's.")] = None,
+) -> None:
+    """Record splits and dividends beside the raw bars, or show them and what looks like one.
+
+    Readers adjust prices by what was known at their as_of; bars stay as they were traded.
+    """
+    from market import MarketHistory
+    from market.actions.suspects import describe, find_suspects
+    from market.actions.table import read_actions
+
+    history = MarketHistory.open(store)
+    console = _console()
+    if file is not None:
+        rows = read_actions(file)
+        history.record_actions(rows, str(file))
+        history = MarketHistory.open(store)
+        unknown = sorted(set(rows["symbol"]) - set(history.symbols()["symbol"]))
+        console.print(f"{rows.height:,} corporate actions recorded; version {history.version}")
+        if unknown:
+            console.print(
+                f"{len(unknown)} of their symbols have no bars here, for example {unknown[0]}"
+            )
+    names = None if symbol is None else [symbol]
+    known = history.actions(names)
+    if file is None:
+        table = _table("symbol", "ex-date", "split", "dividend", "announced",
+                       numbers={"split", "dividend"})  # fmt: skip
+        for name, ex_date, split, dividend, announced in known.head(200).iter_rows():
+            table.add_row(name, str(ex_date), f"{split:g}", f"{dividend:g}", str(announced or ""))
+        console.print(table if known.height else "No corporate actions are recorded.")
+    bars = history.collect(history.scan(symbols=names))
+    said = describe(find_suspects(bars, known), limit=20)
+    if said is not None and history.spec.price_basis != "adjusted":
+        console.print(said, soft_wrap=True)
 
 
 def ls(
@@ -219,7 +309,7 @@ def quarantine(
 def _print_report(report: ImportReport, history: MarketHistory, store: Path) -> None:
     console = _console()
     for note in report.notes:
-        console.print(f"[dim]·[/dim] {note}", highlight=False, soft_wrap=True)
+        console.print(f"· {note}", highlight=False, soft_wrap=True)
     if report.nothing_new:
         console.print(
             f"Nothing new: all {report.known_bars:,} bars are in {store} already."
@@ -283,7 +373,11 @@ def _when(label: datetime | None, history: MarketHistory) -> str:
 def _note(flags: int) -> str:
     from market import Flag
 
-    notes = {Flag.VOLUME_MISSING: "no volume", Flag.AMOUNT_MISSING: "amount estimated"}
+    notes = {
+        Flag.VOLUME_MISSING: "no volume",
+        Flag.AMOUNT_MISSING: "amount estimated",
+        Flag.ROUNDED: "high or low widened",
+    }
     return ", ".join(text for flag, text in notes.items() if flags & flag)
 
 
@@ -302,12 +396,13 @@ def _unknown_symbol(history: MarketHistory, symbol: str, store: Path) -> str:
 
 
 def _console() -> Console:
-    """A console that does not fold tables into 80 columns where nobody watches a terminal."""
+    """A console that prints names such as [/b] as they are, and does not fold tables into 80
+    columns where nobody watches a terminal."""
     import sys
 
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160)
+    return Console(width=None if sys.stdout.isatty() else 160, markup=False)
 
 
 def _table(*headings: str, numbers: set[str]) -> Table:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from market.errors import SourceError
+from market.importing.qlib_folder import is_qlib
 
 PARQUET = (".parquet", ".pq", ".parq")
 _TEXT = (".csv", ".txt", ".tsv", ".dat", ".prn")
@@ -38,7 +39,9 @@ def find_files(patterns: Sequence[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in map(str, patterns):
         path = Path(pattern).expanduser()
-        if path.is_dir():
+        if path.is_dir() and is_qlib(path):
+            matches = [path]
+        elif path.is_dir():
             matches = in_folder(path)
             if not matches:
                 raise SourceError(f"{pattern}: the folder holds no .csv or .parquet file")
@@ -64,7 +67,9 @@ def in_folder(folder: Path) -> list[Path]:
 
 
 def kind_of(path: Path) -> str | None:
-    """csv or parquet, by the file's name; None for anything else."""
+    """csv or parquet, by the file's name, or qlib, a folder; None for anything else."""
+    if path.is_dir() and is_qlib(path):
+        return "qlib"
     suffixes = [each.lower() for each in path.suffixes]
     if suffixes and suffixes[-1] in _PACKED:
         suffixes = suffixes[:-1] or [".csv"]

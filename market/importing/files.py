@@ -24,6 +24,7 @@ from market.importing.frames import as_table
 from market.importing.job import Sources, cut, run_import
 from market.importing.layouts import as_bars, unstack_names
 from market.importing.options import ImportOptions
+from market.importing.qlib_folder import read_qlib
 from market.importing.rows import SourceRows, rows_of
 from market.importing.sql_source import read_query
 from market.importing.text import read_table
@@ -117,7 +118,9 @@ def read_source(path: Path, options: ImportOptions) -> SourceRows:
         if path.stat().st_size == 0:
             raise SourceError(f"{path}: the file is empty; expected bars as {kind}")
         notes: list[str] = []
-        if kind == "parquet":
+        if kind == "qlib":
+            raw, notes = read_qlib(path, options.freq)
+        elif kind == "parquet":
             raw, notes = unstack_names(_read_parquet(path), options.columns)
         else:
             table = read_table(path, frozenset(options.columns.values()), len(options.positions))
