@@ -53,7 +53,7 @@ def read_table(path: Path, wanted: frozenset[str], positions: int) -> Table:
     if not lines:
         raise SourceError(f"{path}: the file is empty; expected bars as csv")
     separator, first, has_header = _shape(lines, wanted, positions, path)
-    rows = list(csv.reader(lines[first:], delimiter=separator))
+    rows = [_fields(line, separator) for line in lines[first:]]
     header = _named(rows, has_header)
     extra = tuple(tuple(row) for row in _more_headers(rows, header)) if has_header else ()
     begin = first + has_header + len(extra)
