@@ -43,6 +43,8 @@ class ImportOptions:
     """Share of a source's bars that may lie on days its venue is closed."""
 
     def __post_init__(self) -> None:
+        if self.label is not None:
+            object.__setattr__(self, "label", Label(self.label))
         if self.decimal not in (None, ".", ","):
             raise ConfigError(f"decimal={self.decimal!r}: must be a point or a comma")
         if self.thousands is not None and self.thousands not in _SEPARATORS:
