@@ -52,6 +52,8 @@ def register(app: typer.Typer) -> None:
     data.command("show")(show)
     data.command("quarantine")(quarantine)
     data.command("actions")(actions)
+    data.command("fetch")(fetch)
+    data.command("export")(export)
     app.add_typer(data, name="data")
 
 
@@ -214,6 +216,60 @@ def actions(
     said = describe(find_suspects(bars, known), limit=20)
     if said is not None and history.spec.price_basis != "adjusted":
         console.print(said, soft_wrap=True)
+
+
+def fetch(
+    source: Annotated[
+        str, typer.Argument(help="yfinance, ccxt:EXCHANGE, or one an installed package offers.")
+    ],
+    symbols: Annotated[list[str], typer.Argument(help="As the source names them.")],
+    store: Store,
+    start: Annotated[str, typer.Option(help="First day, such as 2024-01-02.")],
+    end: Annotated[
+        str | None, typer.Option(help="Last day, inclusive. Without: up to now.")
+    ] = None,
+    freq: Annotated[str, typer.Option(help="Bar length: 1d, 1h, 5min, …")] = "1d",
+    venue: Annotated[
+        str | None, typer.Option(help="Exchange calendar. Without: what the source says.")
+    ] = None,
+    tz: Annotated[str | None, typer.Option(help="Time zone of the labels.")] = None,
+    on_conflict: Annotated[
+        ConflictChoice, typer.Option(help="When a bar differs from the stored one.")
+    ] = ConflictChoice.ERROR,
+) -> None:
+    """Fetch bars over the network and add them to a history store, checked like files."""
+    from datetime import datetime
+
+    from market import ImportOptions, MarketHistory
+    from market.errors import ConfigError
+    from market.lake.asof import parse_moment
+    from market.sources.protocol import Request, import_source
+
+    days = [parse_moment(day) for day in (start, end) if day is not None]
+    if any(isinstance(day, datetime) for day in days):
+        raise ConfigError("--start and --end name days, such as 2024-03-11")
+    request = Request(tuple(symbols), days[0], days[1] if end is not None else None, freq)
+    options = ImportOptions(venue=venue, tz=tz)
+    report = import_source(source, request, store, options, on_conflict=str(on_conflict))
+    _print_report(report, MarketHistory.open(store), store)
+
+
+def export(
+    store: Store,
+    qlib: Annotated[Path, typer.Option(help="New folder, in Qlib's binary format.")],
+    version: Annotated[str | None, typer.Option(help="An older version of the store.")] = None,
+) -> None:
+    """Write a store of daily bars as a folder that Qlib reads."""
+    from market import MarketHistory
+    from market.errors import ConfigError
+    from market.importing.qlib_folder import write_qlib
+
+    history = MarketHistory.open(store, version=version)
+    if not history.spec.daily:
+        raise ConfigError(f"{store} holds {history.spec.freq} bars; daily ones can be exported")
+    bars = history.collect(history.scan())
+    write_qlib(bars, history.actions(), qlib)
+    _console().print(f"{bars.height:,} bars written to {qlib}")
 
 
 def ls(

@@ -32,6 +32,10 @@ _FIELD_WORDS = {
     "open": "open", "high": "high", "low": "low", "close": "close", "volume": "volume",
     "adjclose": "adj close", "dividends": "dividends", "stocksplits": "stock splits",
 }  # fmt: skip
+_WORD = r"(?P<field>adj[ _.]?close|open|high|low|close|volume|dividends|stock[ _.]?splits)"
+_BETWEEN = r"(?:', '|[_ .:|/,])"
+_PREFIX = re.compile(rf"(?i)^(?:\(')?{_WORD}{_BETWEEN}(?P<symbol>.+?)(?:'\))?$")
+_SUFFIX = re.compile(rf"(?i)^(?:\(')?(?P<symbol>.+?){_BETWEEN}{_WORD}(?:'\))?$")
 _SERIES = ("EQ", "BE", "BZ")
 _SAMPLE = 200
 
@@ -158,17 +162,9 @@ def unstack_names(frame: pl.DataFrame, mapped: dict[str, str]) -> tuple[pl.DataF
         return frame, []
     pairs = []
     for column in frame.columns:
-        parts = [part for part in re.split(r"[_ ./|:,()'\"]+", column) if part]
-        if plain("".join(parts[:2])) in _FIELD_WORDS and len(parts) > 2:
-            parts = ["".join(parts[:2]), *parts[2:]]
-        if plain("".join(parts[-2:])) in _FIELD_WORDS and len(parts) > 2:
-            parts = [*parts[:-2], "".join(parts[-2:])]
-        for field, symbol in ((parts[0], parts[1:]), (parts[-1], parts[:-1])) if parts else ():
-            if plain(field) in _FIELD_WORDS and symbol:
-                named = re.sub(r"^\W*|\W*$", "", column)
-                bare = re.sub(rf"(?i)^{field}\W+_?|[\W_]+{field}$", "", named).strip("_'\", ")
-                pairs.append((column, _FIELD_WORDS[plain(field)], bare or "_".join(symbol)))
-                break
+        found = _PREFIX.match(column) or _SUFFIX.match(column)
+        if found:
+            pairs.append((column, _FIELD_WORDS[plain(found["field"])], found["symbol"]))
     counts = Counter(symbol for _, field, symbol in pairs if field in PRICES)
     if not any(count >= 4 for count in counts.values()):
         return frame, []

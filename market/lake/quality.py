@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from pydantic import Field
 
-from market.bars import RULE_GRID
+from market.bars import RULE_GRID, RULE_TIME
 from market.lake.history import MarketHistory
 from market.settings import Settings
 from market.spec import AsOf
@@ -50,6 +50,8 @@ class Quality:
     """Rows of the session that broke a rule, by their label's date; live quotes and unfinished bars
     of symbols that have their bar do not count."""
     now: datetime
+    future: int = 0
+    """Rows of the newest import that are quarantined because they lie in the clock's future."""
 
     @property
     def missing_share(self) -> float:
@@ -76,6 +78,12 @@ class Quality:
                 f"the session {day} closes at {self.as_of.close_utc:%Y-%m-%d %H:%M} UTC, but this "
                 f"machine's clock says {self.now:%Y-%m-%d %H:%M} UTC: mend the clock, or the time "
                 "zone and label side of the import"
+            )
+        if self.future > max(1, self.present // 10):
+            found.append(
+                f"{self.future} rows of the newest import lie in the future, and in quarantine: "
+                f"this machine's clock says {self.now:%Y-%m-%d %H:%M} UTC; mend the clock, or the "
+                "dates or the time zone of the import"
             )
         age = self.now - self.as_of.close_utc
         if gate.max_age_days is not None and age > timedelta(days=gate.max_age_days):
@@ -114,12 +122,20 @@ def quality(history: MarketHistory, as_of: AsOf, now: datetime | None = None) ->
     bad = history.quarantine().filter(pl.col("timestamp").dt.date() == as_of.session)
     harmless = (pl.col("rule") == RULE_GRID) & pl.col("symbol").is_in(today["symbol"].implode())
     bad = bad.filter(~harmless)
+    moment = now or datetime.now(UTC)
+    ahead = moment.replace(tzinfo=None) + timedelta(days=1)
+    late = history.quarantine().filter(
+        (pl.col("rule") == RULE_TIME)
+        & (pl.col("timestamp") > ahead)
+        & pl.col("source").is_in(history.manifest.sources)
+    )
     return Quality(
+        future=late.height,
         as_of=as_of,
         present=today.height,
         expected=before.height,
         missing=tuple(missing),
         rows=int(today["len"].sum()),
         quarantined=bad.height,
-        now=now or datetime.now(UTC),
+        now=moment,
     )
