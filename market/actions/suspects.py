@@ -126,9 +126,14 @@ def find_suspects(bars: pl.DataFrame, actions: pl.DataFrame) -> list[Suspect]:
     before = [pl.col(name).shift().alias(f"{name}_before")
               for name in ("symbol", "session", "close", "volume")]  # fmt: skip
     move = (pl.col("open") / pl.col("close_before")).log().abs()
+    same = pl.col("symbol") == pl.col("symbol").shift()
+    later = (pl.col("symbol") > pl.col("symbol").shift()) | (
+        same & (pl.col("close_utc") > pl.col("close_utc").shift())
+    )
+    if not ordered.select(later.fill_null(True).all()).item():
+        ordered = ordered.sort("symbol", "close_utc")
     jumps = (
-        ordered.sort("symbol", "close_utc")
-        .with_columns(before)
+        ordered.with_columns(before)
         .filter(
             (pl.col("symbol") == pl.col("symbol_before"))
             & (pl.col("session") != pl.col("session_before"))

@@ -64,8 +64,9 @@ def run_import(
     told, notes = with_defaults(options, spec or existing)
     sources = read(told)
     parts = list(sources.parts)
+    steps = [steps_of(part.rows) for part in parts]
     if spec is None and existing is None:
-        spec, spec_notes = _infer(parts, told)
+        spec, spec_notes = _infer(parts, steps, told)
         notes += spec_notes
     spec = spec or existing
     assert spec is not None
@@ -78,7 +79,8 @@ def run_import(
     closed: list[str] = []
     while parts:
         part = parts.pop(0)  # as large as everything that follows
-        require_step(steps_of(part.rows, step), spec, whose)
+        own = steps.pop(0)
+        require_step(own if spec.daily else steps_of(part.rows, step), spec, whose)
         if held is not None:
             require_store_step(part.rows, held)
         placed = place(part.rows, spec, told, labels)
@@ -163,19 +165,23 @@ def join_sources(goods: Sequence[pl.DataFrame], spec: StoreSpec, policy: OnConfl
     )
 
 
-def _infer(parts: Iterable[SourceRows], told: ImportOptions) -> tuple[StoreSpec, list[str]]:
-    steps: list[Step] = []
+def _infer(
+    parts: Iterable[SourceRows], steps: Iterable[list[Step]], told: ImportOptions
+) -> tuple[StoreSpec, list[str]]:
     labels = []
     name = None
     for part in parts:
         name = name or str(part.rows["source"][0])
-        sound = part.rows.filter(pl.col("timestamp").is_not_null())
-        labels.append(sound.select("timestamp", "instant").unique())
-        if told.freq is None:
-            steps += steps_of(sound)
+        if part.rows["instant"].null_count() == part.rows.height:
+            distinct = part.rows.select(pl.col("timestamp").unique())
+            distinct = distinct.with_columns(instant=pl.lit(None, pl.Datetime("us")))
+        else:
+            distinct = part.rows.select("timestamp", "instant").unique()
+        labels.append(distinct.drop_nulls("timestamp"))
     if name is None:
         raise SourceError("nothing to import")
-    return infer_spec(pl.concat(labels).unique(), steps, told, name)
+    every = [step for own in steps for step in own]
+    return infer_spec(pl.concat(labels).unique(), every, told, name)
 
 
 def _stored_labels(held: MarketHistory) -> pl.Series:
