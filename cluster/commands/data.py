@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from market.fields import FEATURES
+from cluster.commands.data_tools import actions, export, fetch
+from cluster.commands.data_views import Store, ls, print_import, quarantine, show
+from cluster.commands.options import add, examples
+from cluster.commands.output import AsJson, Output, Quiet
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    import polars as pl
-    from rich.console import Console
-    from rich.table import Table
-
-    from market import ImportReport, MarketHistory
-
-Store = Annotated[Path, typer.Option("--store", help="Folder of the history store.")]
-
-_MANY = 20
-"""A store with more symbols than this is summarised."""
+    pass
 
 
 class LabelChoice(StrEnum):
@@ -47,16 +38,17 @@ def register(app: typer.Typer) -> None:
     data = typer.Typer(
         help="Import bars into a history store, and look at them.", no_args_is_help=True
     )
-    data.command("import")(import_)
-    data.command("ls")(ls)
-    data.command("show")(show)
-    data.command("quarantine")(quarantine)
-    data.command("actions")(actions)
-    data.command("fetch")(fetch)
-    data.command("export")(export)
+    add(data, import_, "import")
+    for command in (ls, show, quarantine, actions, fetch, export):
+        add(data, command)
     app.add_typer(data, name="data")
 
 
+@examples(
+    "candlecast data import 'bars/*.csv' --store store --venue XNYS --freq 1d",
+    "candlecast data import more.parquet --store store --map close=Px --on-conflict replace",
+    "candlecast data import --source duckdb:///bars.db --query 'select * from bars' --store store",
+)
 def import_(
     store: Store,
     paths: Annotated[
@@ -129,6 +121,8 @@ def import_(
             help="Whether prices are adjusted for splits and dividends; noted in forecasts."
         ),
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check bars row by row and add them to a history store.
 
@@ -137,7 +131,7 @@ def import_(
     """
     from datetime import datetime
 
-    from market import ImportOptions, Label, MarketHistory, import_files, import_query
+    from market import ImportOptions, Label, import_files, import_query
     from market.errors import ConfigError
     from market.lake.asof import parse_moment
 
@@ -170,303 +164,4 @@ def import_(
         report = import_query(source, query, store, options, on_conflict=str(on_conflict))
     else:
         report = import_files(paths or [], store, options, on_conflict=str(on_conflict))
-    _print_report(report, MarketHistory.open(store), store)
-
-
-def actions(
-    store: Store,
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            help="CSV or Parquet: symbol, ex_date, split (4 or 4:1; 1 for none) and/or dividend "
-            "(cash per share), announced. Without: show what is there."
-        ),
-    ] = None,
-    symbol: Annotated[str | None, typer.Option(help="Show only this symbol's.")] = None,
-) -> None:
-    """Record splits and dividends beside the raw bars, or show them and what looks like one.
-
-    Readers adjust prices by what was known at their as_of; bars stay as they were traded.
-    """
-    from market import MarketHistory
-    from market.actions.suspects import describe, find_suspects
-    from market.actions.table import read_actions
-
-    history = MarketHistory.open(store)
-    console = _console()
-    if file is not None:
-        rows = read_actions(file)
-        history.record_actions(rows, str(file))
-        history = MarketHistory.open(store)
-        unknown = sorted(set(rows["symbol"]) - set(history.symbols()["symbol"]))
-        console.print(f"{rows.height:,} corporate actions recorded; version {history.version}")
-        if unknown:
-            console.print(
-                f"{len(unknown)} of their symbols have no bars here, for example {unknown[0]}"
-            )
-    names = None if symbol is None else [symbol]
-    known = history.actions(names)
-    if file is None:
-        table = _table("symbol", "ex-date", "split", "dividend", "announced",
-                       numbers={"split", "dividend"})  # fmt: skip
-        for name, ex_date, split, dividend, announced in known.head(200).iter_rows():
-            table.add_row(name, str(ex_date), f"{split:g}", f"{dividend:g}", str(announced or ""))
-        console.print(table if known.height else "No corporate actions are recorded.")
-    bars = history.collect(history.scan(symbols=names))
-    said = describe(find_suspects(bars, known), limit=20)
-    if said is not None and history.spec.price_basis != "adjusted":
-        console.print(said, soft_wrap=True)
-
-
-def fetch(
-    source: Annotated[
-        str, typer.Argument(help="yfinance, ccxt:EXCHANGE, or one an installed package offers.")
-    ],
-    symbols: Annotated[list[str], typer.Argument(help="As the source names them.")],
-    store: Store,
-    start: Annotated[str, typer.Option(help="First day, such as 2024-01-02.")],
-    end: Annotated[
-        str | None, typer.Option(help="Last day, inclusive. Without: up to now.")
-    ] = None,
-    freq: Annotated[str, typer.Option(help="Bar length: 1d, 1h, 5min, …")] = "1d",
-    venue: Annotated[
-        str | None, typer.Option(help="Exchange calendar. Without: what the source says.")
-    ] = None,
-    tz: Annotated[str | None, typer.Option(help="Time zone of the labels.")] = None,
-    on_conflict: Annotated[
-        ConflictChoice, typer.Option(help="When a bar differs from the stored one.")
-    ] = ConflictChoice.ERROR,
-) -> None:
-    """Fetch bars over the network and add them to a history store, checked like files."""
-    from datetime import datetime
-
-    from market import ImportOptions, MarketHistory
-    from market.errors import ConfigError
-    from market.lake.asof import parse_moment
-    from market.sources.protocol import Request, import_source
-
-    days = [parse_moment(day) for day in (start, end) if day is not None]
-    if any(isinstance(day, datetime) for day in days):
-        raise ConfigError("--start and --end name days, such as 2024-03-11")
-    request = Request(tuple(symbols), days[0], days[1] if end is not None else None, freq)
-    options = ImportOptions(venue=venue, tz=tz)
-    report = import_source(source, request, store, options, on_conflict=str(on_conflict))
-    _print_report(report, MarketHistory.open(store), store)
-
-
-def export(
-    store: Store,
-    qlib: Annotated[Path, typer.Option(help="New folder, in Qlib's binary format.")],
-    version: Annotated[str | None, typer.Option(help="An older version of the store.")] = None,
-) -> None:
-    """Write a store of daily bars as a folder that Qlib reads."""
-    from market import MarketHistory
-    from market.errors import ConfigError
-    from market.importing.qlib_folder import write_qlib
-
-    history = MarketHistory.open(store, version=version)
-    if not history.spec.daily:
-        raise ConfigError(f"{store} holds {history.spec.freq} bars; daily ones can be exported")
-    bars = history.collect(history.scan())
-    write_qlib(bars, history.actions(), qlib)
-    _console().print(f"{bars.height:,} bars written to {qlib}")
-
-
-def ls(
-    store: Store,
-    version: Annotated[str | None, typer.Option(help="An older version of the store.")] = None,
-    all_symbols: Annotated[
-        bool, typer.Option("--all", help="List every symbol, however many.")
-    ] = False,
-) -> None:
-    """Show what a history store holds."""
-    from market import MarketHistory
-
-    history = MarketHistory.open(store, version=version)
-    symbols = history.symbols()
-    _print_store(history, symbols, store)
-    shown = symbols if all_symbols else symbols.head(_MANY)
-    table = _table("symbol", "bars", "first session", "last session", numbers={"bars"})
-    for name, bars, first, last in shown.iter_rows():
-        table.add_row(name, f"{bars:,}", str(first), str(last))
-    _console().print(table)
-    if shown.height < symbols.height:
-        _console().print(f"… and {symbols.height - shown.height:,} more; --all lists them.")
-
-
-def show(
-    symbol: Annotated[str, typer.Argument(help="The symbol.")],
-    store: Store,
-    tail: Annotated[int, typer.Option(min=1, help="How many of the last bars.")] = 10,
-    version: Annotated[str | None, typer.Option(help="An older version of the store.")] = None,
-) -> None:
-    """Show a symbol's last bars."""
-    from market import MarketHistory
-    from market.errors import StoreError
-
-    history = MarketHistory.open(store, version=version)
-    bars = history.scan(symbols=[symbol]).sort("timestamp").collect()
-    if not bars.height:
-        raise StoreError(_unknown_symbol(history, symbol, store))
-    numbers = FEATURES
-    shown = bars.tail(tail)
-    notes = {_note(flags) for flags in shown["flags"]}
-    columns = ("time", *numbers) if len(notes) == 1 else ("time", *numbers, "note")
-    table = _table(*columns, numbers=set(numbers))
-    for row in shown.iter_rows(named=True):
-        prices = [f"{row[name]:,.10g}" for name in numbers[:4]]
-        sizes = [f"{row[name]:,.0f}" if row[name] >= 1e4 else f"{row[name]:.6g}"
-                 for name in numbers[4:]]  # fmt: skip
-        cells = [_when(row["timestamp"], history), *prices, *sizes, _note(row["flags"])]
-        table.add_row(*cells[: len(columns)])
-    console = _console()
-    console.print(f"{symbol}: {bars.height:,} bars, {history.spec}", highlight=False)
-    console.print(table)
-    if len(notes) == 1 and notes != {""}:
-        console.print(f"These bars: {notes.pop()}.")
-
-
-def quarantine(
-    store: Store,
-    symbol: Annotated[str | None, typer.Option(help="Only this symbol's rows.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many rows to show.")] = 40,
-    version: Annotated[str | None, typer.Option(help="An older version of the store.")] = None,
-) -> None:
-    """Show the rows that broke a rule, and which."""
-    from market import MarketHistory
-
-    history = MarketHistory.open(store, version=version)
-    rows = history.quarantine(symbol)
-    whose = f" for {symbol}" if symbol else ""
-    if not rows.height:
-        _console().print(f"The quarantine holds nothing{whose}.")
-        return
-    counts = dict(rows["rule"].value_counts(sort=True).iter_rows())
-    _console().print(f"{rows.height:,} rows in quarantine{whose}")
-    _console().print(_rule_table(counts))
-    shown = rows.head(limit)
-    sources = [Path(source).name for source in shown["source"].unique()]
-    headings = ["symbol", "time", "rule", "what is wrong", "row", "file"]
-    if len(sources) == 1:
-        headings.pop()
-        _console().print(f"rows are those of {sources[0]}")
-    table = _table(*headings, numbers={"row"})
-    for row in shown.iter_rows(named=True):
-        cells = [
-            *(row["symbol"] or "", _when(row["timestamp"], history), row["rule"], row["detail"]),
-            *(str(row["row"]), Path(row["source"]).name),
-        ]
-        table.add_row(*cells[: len(headings)])
-    _console().print(table)
-    if rows.height > limit:
-        _console().print(f"… and {rows.height - limit:,} more; --limit or --symbol shows others.")
-
-
-def _print_report(report: ImportReport, history: MarketHistory, store: Path) -> None:
-    console = _console()
-    for note in report.notes:
-        console.print(f"· {note}", highlight=False, soft_wrap=True)
-    if report.nothing_new:
-        console.print(
-            f"Nothing new: all {report.known_bars:,} bars are in {store} already."
-            if not report.conflicts.height
-            else f"Nothing new in {store}; {report.known_bars:,} bars were there already."
-        )
-    else:
-        known = f", {report.known_bars:,} were there already" if report.known_bars else ""
-        console.print(f"{report.new_bars:,} new bars{known}.")
-    if report.conflicts.height:
-        one = report.conflicts.height == 1
-        done = "kept" if report.on_conflict == "keep" else "replaced"
-        console.print(
-            f"{report.conflicts.height:,} stored {'bar differs' if one else 'bars differ'} and "
-            f"{'was' if one else 'were'} {done}, for example:"
-        )
-        table = _table("symbol", "time", "stored close", "imported close",
-                       numbers={"stored close", "imported close"})  # fmt: skip
-        for name, when, stored, imported in report.conflicts.head(5).iter_rows():
-            table.add_row(name, _when(when, history), f"{stored:,.10g}", f"{imported:,.10g}")
-        console.print(table)
-    if report.quarantined:
-        console.print(_rule_table(report.quarantined))
-        console.print(f"See them with: candlecast data quarantine --store {store}", soft_wrap=True)
-    if report.known_quarantine:
-        console.print(f"{report.known_quarantine:,} bad rows were in quarantine already.")
-    symbols = history.symbols()
-    _print_store(history, symbols, store)
-
-
-def _print_store(history: MarketHistory, symbols: pl.DataFrame, store: Path) -> None:
-    span = (
-        f"{symbols['first_session'].min()!s} to {symbols['last_session'].max()!s}"
-        if symbols.height
-        else "no sessions"
-    )
-    noun = "symbol" if symbols.height == 1 else "symbols"
-    console = _console()
-    console.print(
-        f"{store}: {symbols.height:,} {noun}, {symbols['n_bars'].sum():,} bars, {span}",
-        soft_wrap=True,
-    )
-    console.print(
-        f"{history.spec}; version {history.version}", style="dim", highlight=False, soft_wrap=True
-    )
-
-
-def _rule_table(counts: dict[str, int]) -> Table:
-    table = _table("rule broken", "rows in quarantine", numbers={"rows in quarantine"})
-    for rule, count in counts.items():
-        table.add_row(rule, f"{count:,}")
-    return table
-
-
-def _when(label: datetime | None, history: MarketHistory) -> str:
-    if label is None:
-        return ""
-    return f"{label:%Y-%m-%d}" if history.spec.daily else f"{label:%Y-%m-%d %H:%M}"
-
-
-def _note(flags: int) -> str:
-    from market import Flag
-
-    notes = {
-        Flag.VOLUME_MISSING: "no volume",
-        Flag.AMOUNT_MISSING: "amount estimated",
-        Flag.ROUNDED: "high or low widened",
-    }
-    return ", ".join(text for flag, text in notes.items() if flags & flag)
-
-
-def _unknown_symbol(history: MarketHistory, symbol: str, store: Path) -> str:
-    import difflib
-
-    bad = history.quarantine(symbol).height
-    if bad:
-        return (
-            f"{symbol}: no good bar in {store}, but {bad} rows in quarantine; see "
-            f"'candlecast data quarantine --symbol {symbol} --store {store}'"
-        )
-    names = history.symbols()["symbol"].to_list()
-    near = difflib.get_close_matches(symbol.upper(), names, n=3) or names[:3]
-    return f"{symbol}: not in {store}, which holds {len(names)} symbols, such as {', '.join(near)}"
-
-
-def _console() -> Console:
-    """A console that prints names such as [/b] as they are, and does not fold tables into 80
-    columns where nobody watches a terminal."""
-    import sys
-
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 160, markup=False)
-
-
-def _table(*headings: str, numbers: set[str]) -> Table:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, padding=(0, 1))
-    for heading in headings:
-        is_number = heading in numbers
-        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
-    return table
+    print_import(Output(as_json=as_json, quiet=quiet), report, store)

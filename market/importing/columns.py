@@ -22,6 +22,12 @@ class Columns:
     unused: tuple[str, ...]
 
 
+def usual_name(name: str) -> str:
+    """The field that a column's name usually stands for; else the name in plain letters."""
+    bare = plain(name)
+    return next((field for field in FIELDS if bare in USUAL_NAMES[field]), bare)
+
+
 def find_columns(names: list[str], mapped: dict[str, str], source: str) -> Columns:
     """Match a source's column names to fields, those in `mapped` (field to column) first.
 

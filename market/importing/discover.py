@@ -32,11 +32,12 @@ _GENERIC = re.compile(r"(?i)part[-_.].*|[0-9a-f-]{16,}.*|data(_?\d+)?|output|exp
 """Names that writers of tables give to pieces, and that say nothing of a symbol."""
 
 
-def find_files(patterns: Sequence[str | Path]) -> list[Path]:
+def find_files(patterns: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files that paths, folders and globs name, each once: arguments in their order, the files
     of a folder or glob by name. A folder is searched below where it holds no file itself, and
     always in folders such as symbol=AAAA."""
     found: dict[Path, None] = {}
+    patterns = [patterns] if isinstance(patterns, str | Path) else patterns
     for pattern in map(str, patterns):
         path = Path(pattern).expanduser()
         if path.is_dir() and is_qlib(path):

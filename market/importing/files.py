@@ -20,13 +20,13 @@ from market.importing.discover import (
     refuse_accidents,
     symbol_from_name,
 )
-from market.importing.frames import as_table
 from market.importing.job import Sources, cut, run_import
 from market.importing.layouts import as_bars, unstack_names
 from market.importing.options import ImportOptions
 from market.importing.qlib_folder import read_qlib
 from market.importing.rows import SourceRows, rows_of
 from market.importing.sql_source import read_query
+from market.importing.tables import as_table
 from market.importing.text import read_table
 from market.lake.appending import ImportReport, OnConflict
 from market.spec import StoreSpec
@@ -38,13 +38,13 @@ __all__ = [
 
 
 def import_files(
-    patterns: Sequence[str | Path],
+    patterns: str | Path | Sequence[str | Path],
     store: str | Path,
     options: ImportOptions | None = None,
     *,
     on_conflict: OnConflict | str = OnConflict.ERROR,
 ) -> ImportReport:
-    """Import files, folders and globs into a store, which is made where there is none.
+    """Import files, folders and globs (one or several) into a store, made where there is none.
 
     Files count in the order of find_files: what on_conflict says holds between them as it holds
     between one import and the next. Raises SourceError, StoreError or ConfigError, each one line,

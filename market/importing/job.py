@@ -66,7 +66,7 @@ def run_import(
     parts = list(sources.parts)
     steps = [steps_of(part.rows) for part in parts]
     if spec is None and existing is None:
-        spec, spec_notes = _infer(parts, steps, told)
+        spec, spec_notes = infer_from(parts, steps, told)
         notes += spec_notes
     spec = spec or existing
     assert spec is not None
@@ -99,7 +99,7 @@ def run_import(
     found = [*sources.notes, *notes, *closed[:_SHOWN_CLOSED]]
     if len(closed) > _SHOWN_CLOSED:
         found.append(f"and so have {len(closed) - _SHOWN_CLOSED} more files")
-    found += _describe_filled(joined.bars)
+    found += describe_filled(joined.bars)
     if report.new_actions:
         found.append(f"{report.new_actions:,} corporate actions stored beside the raw bars")
     found += _suspected(root, joined.bars, spec, existing is not None)
@@ -165,9 +165,10 @@ def join_sources(goods: Sequence[pl.DataFrame], spec: StoreSpec, policy: OnConfl
     )
 
 
-def _infer(
+def infer_from(
     parts: Iterable[SourceRows], steps: Iterable[list[Step]], told: ImportOptions
 ) -> tuple[StoreSpec, list[str]]:
+    """The spec of a new store from all its sources, and what about it was inferred."""
     labels = []
     name = None
     for part in parts:
@@ -188,7 +189,7 @@ def _stored_labels(held: MarketHistory) -> pl.Series:
     return held.collect(held.scan().select("timestamp").head(_GRID_SAMPLE))["timestamp"]
 
 
-def _describe_filled(good: pl.DataFrame) -> list[str]:
+def describe_filled(good: pl.DataFrame) -> list[str]:
     """Say how many bars had no volume or amount, and what was stored for them."""
     stored = {
         Flag.VOLUME_MISSING: "no volume: 0 is stored",

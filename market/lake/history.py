@@ -6,7 +6,7 @@ to one version: imports that happen meanwhile do not change what it returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from market.actions.adjust import actions_by_symbol, adjust_bars
-from market.actions.factors import NO_ACTIONS, Basis
+from market.actions.factors import NO_ACTIONS, Basis, SymbolActions
 from market.actions.suspects import mark_suspects
 from market.actions.table import checked, no_actions
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
@@ -154,31 +154,7 @@ class MarketHistory:
         wanted = None if symbols is None else list(symbols)
         own = actions_by_symbol(self.actions(wanted))
         bars = self.collect(self.scan(symbols=wanted, as_of=as_of).sort("symbol", "close_utc"))
-        columns = {name: bars[name].to_numpy() for name in ("timestamp", "session", "flags")}
-        closes = bars["close_utc"].dt.replace_time_zone(None).to_numpy()
-        values = np.ascontiguousarray(bars.select(FEATURES).to_numpy())
-        lengths = bars["symbol"].rle().struct.unnest()
-        ends = np.cumsum(lengths["len"].to_numpy())
-        return [
-            SymbolSeries(
-                symbol=symbol,
-                timestamps_N=columns["timestamp"][first:last],
-                sessions_N=columns["session"][first:last],
-                close_utc_N=closes[first:last],
-                values_NF=values[first:last],
-                flags_N=mark_suspects(
-                    columns["flags"][first:last],
-                    values[first:last],
-                    columns["session"][first:last],
-                    own.get(symbol),
-                    self.spec,
-                ),
-                actions=own.get(symbol, NO_ACTIONS),
-            )
-            for symbol, first, last in zip(
-                lengths["value"], [0, *ends[:-1].tolist()], ends.tolist(), strict=False
-            )
-        ]
+        return series_of(bars, own, self.spec)
 
     def quarantine(self, symbol: str | None = None) -> pl.DataFrame:
         """Rows that broke a rule, with the rule and what was wrong."""
@@ -266,6 +242,44 @@ class MarketHistory:
             self.root, self.spec, good, quarantine, on_conflict=OnConflict(on_conflict),
             sources=sources,
         )  # fmt: skip
+
+
+def series_of(
+    bars: pl.DataFrame,
+    actions: Mapping[str, SymbolActions] | None = None,
+    spec: StoreSpec | None = None,
+) -> list[SymbolSeries]:
+    """One series per symbol of bars in BAR_SCHEMA, which are sorted by symbol and close.
+
+    actions: of the symbols that have any. spec: of the bars; with it, moves that look like splits
+    are flagged.
+    """
+    known = actions or {}
+    columns = {name: bars[name].to_numpy() for name in ("timestamp", "session", "flags")}
+    closes = bars["close_utc"].dt.replace_time_zone(None).to_numpy()
+    values = np.ascontiguousarray(bars.select(FEATURES).to_numpy())
+    lengths = bars["symbol"].rle().struct.unnest()
+    ends = np.cumsum(lengths["len"].to_numpy())
+    made = []
+    for symbol, first, last in zip(
+        lengths["value"], [0, *ends[:-1].tolist()], ends.tolist(), strict=False
+    ):
+        own = known.get(symbol, NO_ACTIONS)
+        session_N, flags_N = columns["session"][first:last], columns["flags"][first:last]
+        if spec is not None:
+            flags_N = mark_suspects(flags_N, values[first:last], session_N, own, spec)
+        made.append(
+            SymbolSeries(
+                symbol=symbol,
+                timestamps_N=columns["timestamp"][first:last],
+                sessions_N=session_N,
+                close_utc_N=closes[first:last],
+                values_NF=values[first:last],
+                flags_N=flags_N,
+                actions=own,
+            )
+        )
+    return made
 
 
 @lru_cache(maxsize=16)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from market.errors import ConfigError, SourceError
-from market.importing.frames import as_table
 from market.importing.job import Sources, cut, run_import
 from market.importing.layouts import unstack_names
 from market.importing.options import ImportOptions
 from market.importing.rows import SourceRows, rows_of
+from market.importing.tables import as_table
 from market.lake.appending import ImportReport, OnConflict
 from market.spec import parse_freq
 
