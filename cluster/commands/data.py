@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,6 @@ from cluster.commands.data_tools import actions, export, fetch
 from cluster.commands.data_views import Store, ls, print_import, quarantine, show
 from cluster.commands.options import add, examples
 from cluster.commands.output import AsJson, Output, Quiet
-
-if TYPE_CHECKING:
-    pass
 
 
 class LabelChoice(StrEnum):
@@ -31,6 +28,46 @@ class ConflictChoice(StrEnum):
 class BasisChoice(StrEnum):
     RAW = "raw"
     ADJUSTED = "adjusted"
+
+
+Positions = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME,NAME,…",
+        help="What the columns of a file without a header are: time,open,high,low,close,volume "
+        "(_ leaves one out; date,time where they are apart).",
+    ),
+]
+DayFirst = Annotated[
+    bool | None,
+    typer.Option(
+        "--day-first/--month-first",
+        help="Whether 03/04/2024 is in April or in March. Without: as most dates show.",
+    ),
+]
+Decimal = Annotated[
+    str | None, typer.Option(help="Decimal sign, . or , . Without: as the file shows.")
+]
+Thousands = Annotated[
+    str | None,
+    typer.Option(help="Sign between thousands: , . ' or a blank. Without: as the file shows."),
+]
+Earliest = Annotated[str, typer.Option(help="Labels before this day go to quarantine.")]
+Latest = Annotated[
+    str | None, typer.Option(help="Labels after this day go to quarantine. Without: tomorrow.")
+]
+MaxClosed = Annotated[
+    float, typer.Option(help="Share of a file's bars that may lie on days the venue is closed.")
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN", help="Column of a field, e.g. close=Px."),
+]
+Basis = Annotated[
+    BasisChoice | None,
+    typer.Option(help="Whether prices are adjusted for splits and dividends; noted in forecasts."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -72,42 +109,14 @@ def import_(
     label: Annotated[
         LabelChoice | None, typer.Option(help="Which instant of a bar its label names.")
     ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FIELD=COLUMN", help="Column of a field, e.g. close=Px."),
-    ] = None,
-    positions: Annotated[
-        str | None,
-        typer.Option(
-            "--columns",
-            metavar="NAME,NAME,…",
-            help="What the columns of a file without a header are: time,open,high,low,close,volume "
-            "(_ leaves one out; date,time where they are apart).",
-        ),
-    ] = None,
-    day_first: Annotated[
-        bool | None,
-        typer.Option(
-            "--day-first/--month-first",
-            help="Whether 03/04/2024 is in April or in March. Without: as most dates show.",
-        ),
-    ] = None,
-    decimal: Annotated[
-        str | None, typer.Option(help="Decimal sign, . or , . Without: as the file shows.")
-    ] = None,
-    thousands: Annotated[
-        str | None,
-        typer.Option(help="Sign between thousands: , . ' or a blank. Without: as the file shows."),
-    ] = None,
-    earliest: Annotated[
-        str, typer.Option(help="Labels before this day go to quarantine.")
-    ] = "1900-01-01",
-    latest: Annotated[
-        str | None, typer.Option(help="Labels after this day go to quarantine. Without: tomorrow.")
-    ] = None,
-    max_closed: Annotated[
-        float, typer.Option(help="Share of a file's bars that may lie on days the venue is closed.")
-    ] = 0.35,
+    columns: Map = None,
+    positions: Positions = None,
+    day_first: DayFirst = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    earliest: Earliest = "1900-01-01",
+    latest: Latest = None,
+    max_closed: MaxClosed = 0.35,
     symbol: Annotated[
         str | None,
         typer.Option(help="Symbol of files without a symbol column. Without: the file's name."),
@@ -115,12 +124,7 @@ def import_(
     on_conflict: Annotated[
         ConflictChoice, typer.Option(help="When a bar differs from the stored one.")
     ] = ConflictChoice.ERROR,
-    price_basis: Annotated[
-        BasisChoice | None,
-        typer.Option(
-            help="Whether prices are adjusted for splits and dividends; noted in forecasts."
-        ),
-    ] = None,
+    price_basis: Basis = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
