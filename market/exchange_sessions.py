@@ -86,8 +86,8 @@ def venue_tz(venue: str) -> str:
 def bars_per_year(spec: StoreSpec) -> float:
     """Bars in a year: the calendar's sessions of 2015 to 2024 per year × bars in a usual session.
 
-    24/7 counts every step of 365.25 days. An unknown venue counts 252 sessions; its intraday bars
-    have no usual session, so that it raises ConfigError for them.
+    24/7 counts every step of 365.25 days, an unknown venue 252 sessions. Raises ConfigError for
+    intraday bars of an unknown venue, which has no usual session.
     """
     steps_a_day = _DAY / spec.step
     if spec.venue == ALWAYS_OPEN:
