@@ -18,12 +18,19 @@ from typer.core import TyperGroup
 
 from cluster.exit_codes import ExitCode
 from market.errors import CandlecastError
+from market.secrets import hidden
+
+_LONGEST = 600
+"""Characters of a message."""
 
 COMMANDS = {
     "init": "Write a starter folder: commented settings of every command, and where things go.",
     "demo": "Simulate a market, import it, forecast half a year of it, backtest, draw the sheet.",
     "data": "Import bars into a history store, and look at them.",
     "forecast": "Forecast a universe and commit the result as a table, exactly once.",
+    "calibrate": "Forecast past dates to calibrate by, and say what should be published and why.",
+    "evaluate": "Score forecasts by what happened, beside baselines, and say how sure that is.",
+    "audit": "Poison the future; what was known before must not change in one bit.",
     "backtest": "Trade forecasts, own scores or momentum after costs, and write the tear sheet.",
     "sweep": "Backtest a grid of settings; say how likely the best one is luck.",
     "train": "Train a tokenizer, or a predictor on its tokens. The same command resumes.",
@@ -111,5 +118,8 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     prefix = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
-    print(prefix, " ".join(message.split()), file=sys.stderr)
+    line = hidden(" ".join(message.split()))
+    if len(line) > _LONGEST:  # somebody's megabytes stand in the middle: say the ends
+        line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+    print(prefix, line, file=sys.stderr)
     sys.exit(ExitCode.BAD_INPUT)

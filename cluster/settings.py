@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from cluster.flags import flag_of
+from cluster.yaml_files import read_yaml
 from market.errors import ConfigError
 from market.settings import Path as Setting
 from market.settings import Settings, SettingsT, group_of_path, nested, overlay, told
@@ -31,12 +31,12 @@ class HowToForecast(Settings):
     """Everything about a forecast but the model, the bars and the dates."""
 
     universe: str = "all"
-    """all, AAPL,MSFT, top:N by traded amount, or a file of members."""
+    """all, AAPL,MSFT, top:N by traded amount, sample:N drawn by name and date, or a file."""
     lookback: int = Field(256, ge=2)
     """Bars the model sees."""
     horizon: int = Field(20, ge=1)
     """Bars it forecasts."""
-    paths: int = Field(16, ge=1)
+    paths: int = Field(64, ge=1)
     """Sampled futures per symbol and date."""
     temperature: float = Field(1.0, gt=0)
     """Divides the logits."""
@@ -54,6 +54,13 @@ class HowToForecast(Settings):
     """Keys the noise together with symbol and as_of."""
     repair: bool = True
     """Repair sampled bars that break the bar rules (counted either way)."""
+    anchor: bool = True
+    """Move paths of level-token models by the decoder's error at the last known close."""
+    calibration: Literal["off", "on", "collect"] = "off"
+    """on: publish what did best on the past, the raw paths, calibrated ones, or a baseline's.
+    collect: publish the raw paths, but keep closes to calibrate later forecasts by, as on does."""
+    calibration_symbols: int = Field(32, ge=4)
+    """Symbols per date whose raw closes are kept to calibrate by."""
     max_gap_sessions: int = Field(5, ge=0)
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
     allow_suspected_splits: bool = False
@@ -75,6 +82,11 @@ class HowToForecast(Settings):
     def device(self) -> str:
         """Of the replicas, as torch names it."""
         return "cuda:0" if self.gpus_per_replica else "cpu"
+
+    @field_validator("calibration", mode="before")
+    @classmethod
+    def _on_and_off_of_yaml(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @field_validator("shard_size", mode="before")
     @classmethod
@@ -104,7 +116,8 @@ class ModelForecast(HowToForecast):
     """How to forecast, and with which model."""
 
     model: str = "nano"
-    """nano, mini, small, base, a folder or a hub id; random-walk and bootstrap are baselines."""
+    """nano, mini, small, base, timellm:FOLDER, a folder or a hub id, or a baseline such as
+    random-walk, bootstrap, ewma or fhs."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer, where the alias does not say it."""
     address: str | None = None
@@ -117,8 +130,8 @@ class ForecastSettings(ModelForecast):
     store: Path
     """Folder of the history, made by 'candlecast data import'."""
     as_of: str
-    """Date to forecast from (its close is known), or FROM:TO:STEP with STEP one of daily, weekly,
-    monthly or a number of sessions."""
+    """Date to forecast from (its close is known), several with commas between, or FROM:TO:STEP
+    with STEP one of daily, weekly, monthly or a number of sessions."""
     out: Place
     """Folder or URL of the forecast table; made when missing."""
     source: str | None = None
@@ -144,7 +157,7 @@ def load_settings(
     the flag, or file and key, for an unknown key, a value out of range or a missing setting.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    from_file = {} if path is None else _read_yaml(path)
+    from_file = {} if path is None else read_yaml(path)
     try:
         above = nested(model, given)
     except ValueError as error:
@@ -207,17 +220,3 @@ def _holds(model: type[Settings], values: Mapping[str, Any], setting: Setting) -
             return False
         here = here[name]
     return True
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected 'key: value' lines, found a {type(content).__name__}")
-    return {str(key): value for key, value in content.items()}

@@ -30,8 +30,9 @@ class SamplingParams:
     """Divides the logits; > 0."""
     top_k: int = 0
     """Keep the k likeliest tokens; 0 keeps all, 1 is greedy."""
-    top_p: float = 0.9
-    """Keep the smallest set of likeliest tokens whose probability reaches this; 0 < top_p <= 1."""
+    top_p: float = 1.0
+    """Keep the smallest set of likeliest tokens whose probability reaches this, 0 < top_p <= 1;
+    below 1 intervals become too narrow."""
 
     def __post_init__(self) -> None:
         if not self.temperature > 0 or not np.isfinite(self.temperature):
@@ -211,3 +212,11 @@ class Forecaster(Protocol):
         self, windows: WindowBatch, *, n_paths: int, sampling: SamplingParams, seed: int
     ) -> Iterator[SamplePaths]:
         """`sample_paths` some series at a time, in order: what is not kept takes no memory."""
+
+
+@runtime_checkable
+class FixedWindow(Protocol):
+    """A forecaster whose lookback and horizon were fixed when it was trained."""
+
+    def require_window(self, lookback: int, horizon: int) -> None:
+        """Raises ForecastInputError where it cannot read or forecast so many bars."""

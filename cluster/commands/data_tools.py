@@ -51,7 +51,7 @@ def actions(
             output.line(f"{len(unknown)} of the symbols have no bars here, such as {unknown[0]}")
     names = None if symbol is None else [symbol]
     known = history.actions(names)
-    suspects = find_suspects(history.collect(history.scan(symbols=names)), known)
+    suspects = find_suspects(history.scan(symbols=names).collect(), known)
     if history.spec.price_basis == "adjusted":
         suspects = []
 
@@ -142,7 +142,7 @@ def export(
     history = MarketHistory.open(store, version=version)
     if not history.spec.daily:
         raise ConfigError(f"{store} holds {history.spec.freq} bars; daily ones can be exported")
-    bars = history.collect(history.scan())
+    bars = history.scan().collect()
     write_qlib(bars, history.actions(), qlib)
     Output(as_json=as_json, quiet=quiet).result(
         {"bars": bars.height, "folder": str(qlib)}, f"{bars.height:,} bars written to {qlib}"

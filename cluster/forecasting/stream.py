@@ -58,12 +58,14 @@ def read_shard(history: MarketHistory, shard: Shard) -> pa.Table:
         },
         schema_overrides={"as_of": pl.List(pl.Datetime("us", "UTC"))},
     )
-    bars = history.collect(
+    bars = (
         history.scan(
             symbols=[member.symbol for member in shard.members],
             start=shard.start,
             as_of=shard.as_of.close_utc,
-        ).select("symbol", *_SERIES_COLUMNS)
+        )
+        .select("symbol", *_SERIES_COLUMNS)
+        .collect()
     )
     block = _marked(history, _by_symbol(bars))
     block = block.join(moments, on="symbol", how="inner", maintain_order="left")

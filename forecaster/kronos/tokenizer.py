@@ -25,6 +25,10 @@ class KronosTokenizer(Pretrained):
     >>> tokenizer = KronosTokenizer.from_pretrained("NeoQuasar/Kronos-Tokenizer-base")
     """
 
+    starts_at_last_close = False
+    """Bars are decoded as levels, with an error that is already there at the last known bar. A
+    tokenizer of returns states True: its paths start at the last close and need no anchor."""
+
     def __init__(
         self,
         d_in: int,

@@ -186,7 +186,7 @@ def infer_from(
 
 
 def _stored_labels(held: MarketHistory) -> pl.Series:
-    return held.collect(held.scan().select("timestamp").head(_GRID_SAMPLE))["timestamp"]
+    return held.scan().select("timestamp").head(_GRID_SAMPLE).collect()["timestamp"]
 
 
 def describe_filled(good: pl.DataFrame) -> list[str]:
@@ -216,7 +216,7 @@ def _suspected(root: Path, bars: pl.DataFrame, spec: StoreSpec, appended: bool) 
     first = bars["session"].min()
     assert isinstance(first, date)
     if appended:
-        seen = history.collect(history.scan(symbols=symbols, start=first - timedelta(days=20)))
+        seen = history.scan(symbols=symbols, start=first - timedelta(days=20)).collect()
     found = find_suspects(seen, history.actions(symbols))
     said = describe([each for each in found if each.session >= first])
     return [said] if said is not None else []

@@ -33,9 +33,12 @@ def require_store_step(rows: pl.DataFrame, held: MarketHistory) -> None:
     first, last = labels["timestamp"].min(), labels["timestamp"].max()
     assert isinstance(first, datetime)
     begin = first - timedelta(days=60)
-    stored = held.collect(
-        held.scan(symbols=few.to_list(), start=begin.date()).select("symbol", "timestamp")
-    ).filter(pl.col("timestamp") < first)
+    stored = (
+        held.scan(symbols=few.to_list(), start=begin.date())
+        .select("symbol", "timestamp")
+        .filter(pl.col("timestamp") < first)
+        .collect()
+    )
     day = 86_400_000_000
     coarse = 5 * day if held.spec.daily else step + 1
     gap = pl.col("timestamp").diff().over("symbol").dt.total_microseconds()

@@ -26,6 +26,7 @@ from market.lake.manifest import (
     discard,
     load_manifest,
     publish,
+    verified,
     write_manifest,
     write_table,
     writer_lock,
@@ -190,7 +191,7 @@ def _append(
     compared = compare(bars, near.collect(), key)
     if compared.conflicts.height and policy is OnConflict.ERROR:
         raise StoreError(conflict_message(compared.conflicts, root))
-    known = [pl.read_parquet(root / path) for path in manifest.quarantine]
+    known = [pl.read_parquet(path) for path in verified(root, manifest.quarantine)]
     fresh = unseen(quarantine, pl.concat([quarantine.clear(), *known]))
     acted, new_actions = manifest.actions, 0
     if actions is not None and actions.height:
@@ -221,7 +222,7 @@ def _append(
 
 
 def _write_actions(root: Path, manifest: Manifest, actions: pl.DataFrame) -> tuple[str, ...]:
-    known = [pl.read_parquet(root / path) for path in manifest.actions]
+    known = [pl.read_parquet(path) for path in verified(root, manifest.actions)]
     merged = merge_actions(pl.concat([no_actions(), *known]), actions)
     if known and merged.equals(known[0]):
         return manifest.actions
@@ -263,7 +264,7 @@ def write_bars(
         part = rows.drop("bucket")
         old = [each for each in kept if each.bucket == bucket]
         if bucket in rewritten or len(old) >= _FILES_PER_BUCKET:
-            stored = pl.read_parquet([root / each.path for each in old])
+            stored = pl.read_parquet(verified(root, [each.path for each in old]))
             part = pl.concat([stored.join(part, on=key, how="anti"), part])
             kept = [each for each in kept if each.bucket != bucket]
         part = part.sort("symbol", "close_utc")

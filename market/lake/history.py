@@ -36,12 +36,13 @@ from market.lake.asof import (
 from market.lake.manifest import (
     Manifest,
     current_version,
-    intact,
     load_manifest,
     publish,
+    verified,
     writer_lock,
 )
 from market.lake.reading import scan_bars
+from market.select import select
 from market.spec import AsOf, Label, StoreSpec
 from market.windows import SymbolSeries
 
@@ -111,36 +112,23 @@ class MarketHistory:
         """Bars in BAR_SCHEMA, in no promised order; files that cannot match are not opened.
 
         start: first session to return. as_of: only bars whose close is at or before it; without
-        time zone it counts as UTC.
+        time zone it counts as UTC. Raises StoreError naming the file where one is damaged.
         """
         return scan_bars(self.root, self.manifest.bars, symbols=symbols, start=start, as_of=as_of)
 
-    def collect(self, bars: pl.LazyFrame) -> pl.DataFrame:
-        """Collect what `scan` began. Raises StoreError naming the file where one is damaged."""
-        try:
-            return bars.collect()
-        except (pl.exceptions.ComputeError, OSError) as error:
-            for each in self.manifest.bars:
-                if not intact(self.root, each.path):
-                    raise StoreError(
-                        f"{self.root / each.path}: the file is damaged; restore it from a copy, or "
-                        "import its sources again into a new store"
-                    ) from error
-            raise
-
     def sql(self, query: str) -> pl.DataFrame:
-        """Run a DuckDB query over the view `bars`."""
+        """The rows of one SELECT over the view `bars`, in DuckDB's SQL."""
         import duckdb
 
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            files = [str(self.root / each.path) for each in self.manifest.bars]
+            files = verified(self.root, [each.path for each in self.manifest.bars])
             if files:
-                connection.from_parquet(files).create_view("bars")
+                connection.from_parquet([str(file) for file in files]).create_view("bars")
             else:
                 connection.register("bars", pl.DataFrame(schema=BAR_SCHEMA).to_arrow())
             try:
-                return pl.DataFrame(connection.sql(query).to_arrow_table())
+                return select(connection, query)
             except duckdb.Error as error:
                 raise StoreError(
                     f"the query failed: {str(error).splitlines()[0]} (the view is named bars; its "
@@ -153,18 +141,18 @@ class MarketHistory:
         """One series per symbol that has bars, sorted by symbol; all symbols without a list."""
         wanted = None if symbols is None else list(symbols)
         own = actions_by_symbol(self.actions(wanted))
-        bars = self.collect(self.scan(symbols=wanted, as_of=as_of).sort("symbol", "close_utc"))
+        bars = self.scan(symbols=wanted, as_of=as_of).sort("symbol", "close_utc").collect()
         return series_of(bars, own, self.spec)
 
     def quarantine(self, symbol: str | None = None) -> pl.DataFrame:
         """Rows that broke a rule, with the rule and what was wrong."""
-        files = [self.root / path for path in self.manifest.quarantine]
+        files = verified(self.root, self.manifest.quarantine)
         rows = pl.read_parquet(files) if files else pl.DataFrame(schema=QUARANTINE_SCHEMA)
         return rows if symbol is None else rows.filter(pl.col("symbol") == symbol)
 
     def actions(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """Corporate actions in ACTION_SCHEMA, sorted by symbol and ex-date."""
-        files = [self.root / path for path in self.manifest.actions]
+        files = verified(self.root, self.manifest.actions)
         rows = pl.read_parquet(files) if files else no_actions()
         return rows if symbols is None else rows.filter(pl.col("symbol").is_in(list(symbols)))
 
@@ -182,7 +170,7 @@ class MarketHistory:
         nothing. Sorted by symbol and close. Raises ConfigError for an unknown basis.
         """
         wanted = None if symbols is None else list(symbols)
-        bars = self.collect(self.scan(symbols=wanted, start=start, as_of=as_of.close_utc))
+        bars = self.scan(symbols=wanted, start=start, as_of=as_of.close_utc).collect()
         moment = np.datetime64(as_of.session, "D")
         return adjust_bars(bars.sort("symbol", "close_utc"), self.actions(wanted), moment, basis)
 
@@ -213,7 +201,8 @@ class MarketHistory:
         return as_of_row(last.row(0))
 
     def resolve_as_of_range(self, text: str) -> list[AsOf]:
-        """The as_of dates of "START:END:STEP", both ends inclusive, or of a single date.
+        """The as_of dates of "START:END:STEP", both ends inclusive, of a single date, or of several
+        with commas between.
 
         STEP: daily (default), weekly (last session of each ISO week), monthly (last session of
         each month), or a number n for every n-th session from START. A week or month counts only
@@ -222,7 +211,8 @@ class MarketHistory:
         """
         if is_range(text):
             return range_closes(text, _session_closes(self), self.spec, self.root)
-        return [self.resolve_as_of(text)]
+        found = {self.resolve_as_of(part) for part in text.split(",")}
+        return sorted(found, key=lambda as_of: as_of.close_utc)
 
     def append(
         self,
@@ -286,12 +276,12 @@ def series_of(
 def _session_closes(history: MarketHistory) -> pl.DataFrame:
     """session, close_utc: every session with its last close, sorted; a version never changes."""
     closes = history.scan().group_by("session").agg(pl.col("close_utc").max())
-    return history.collect(closes.sort("session"))
+    return closes.sort("session").collect()
 
 
 @lru_cache(maxsize=16)
 def _symbol_table(history: MarketHistory) -> pl.DataFrame:
-    return history.collect(
+    return (
         history.scan()
         .group_by("symbol")
         .agg(
@@ -300,4 +290,5 @@ def _symbol_table(history: MarketHistory) -> pl.DataFrame:
             pl.col("session").max().alias("last_session"),
         )
         .sort("symbol")
+        .collect()
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from market.bars import BAR_SCHEMA
-from market.lake.manifest import BarFile, bucket_of
+from market.lake.manifest import BarFile, bucket_of, verified
 
 
 def scan_bars(
@@ -23,7 +23,7 @@ def scan_bars(
     """Bars in BAR_SCHEMA, in no promised order; files that cannot match are not opened.
 
     start: first session to return. as_of: only bars whose close is at or before it; without time
-    zone it counts as UTC.
+    zone it counts as UTC. Raises StoreError naming the file where one is damaged.
     """
     chosen = list(files)
     moment = None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC)
@@ -35,7 +35,7 @@ def scan_bars(
         chosen = [each for each in chosen if datetime.fromisoformat(each.first_close) <= moment]
     if not chosen:
         return pl.LazyFrame(schema=BAR_SCHEMA)
-    bars = pl.scan_parquet([root / each.path for each in chosen])
+    bars = pl.scan_parquet(verified(root, [each.path for each in chosen]))
     if wanted is not None:
         bars = bars.filter(pl.col("symbol").is_in(wanted))
     if start is not None:

@@ -177,6 +177,18 @@ class Pool:
             last_B=np.array([last for _, last in times], "datetime64[us]"),
         )
 
+    def bars_of(self, batch: TrainingBatch) -> npt.NDArray[np.float64]:
+        """The bars of a batch that was taken from here, in the units of the data, (B, T, F)."""
+        length = batch.x_BTF.shape[1]
+        found = []
+        for symbol, first in zip(batch.symbols, batch.first_B, strict=True):
+            for run in self.runs:
+                at = int(np.searchsorted(run.timestamps_N, first))
+                if run.symbol == symbol and at < len(run) and run.timestamps_N[at] == first:
+                    found.append(run.values_NF[at : at + length])
+                    break
+        return np.stack(found)
+
     def liquidity(self) -> dict[str, float]:
         """Median traded amount per symbol over its bars in this pool."""
         amounts: dict[str, list[npt.NDArray[np.float64]]] = {}
