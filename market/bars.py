@@ -114,7 +114,7 @@ def check_bars(frame: pl.DataFrame, key: str = "timestamp") -> CheckedBars:
     kept = rows.filter(~repeats) if repeats.any() else rows
     repeated = rows.filter(repeats)
     quarantine = pl.concat(
-        [broken.with_columns(_detail()), _describe_repeats(repeated, kept, key)], how="diagonal"
+        [_with_detail(broken), _describe_repeats(repeated, kept, key)], how="diagonal"
     )
     return CheckedBars(
         good=_fill(kept),
@@ -194,14 +194,26 @@ def _estimated_amount() -> pl.Expr:
     )
 
 
-def _detail() -> pl.Expr:
-    """One readable reason per row, from the rule it broke."""
+def _words(pattern: str, *columns: pl.Expr) -> pl.Expr:
+    """The pattern with columns in the place of {}; null where one of them is.
+
+    Unlike pl.format, which in polars 2.1 panics on some columns of floats that hold NaN.
+    """
+    texts = pattern.split("{}")
+    pieces: list[pl.Expr] = [pl.lit(texts[0])]
+    for column, text in zip(columns, texts[1:], strict=True):
+        pieces += [column.cast(pl.String), pl.lit(text)]
+    return pl.concat_str(pieces)
+
+
+def _with_detail(broken: pl.DataFrame) -> pl.DataFrame:
+    """Rows with `detail`, one readable reason each, from the rule they broke."""
     not_finite = pl.concat_str(
         [
             pl.when(pl.col(name).is_null())
             .then(pl.lit(f"{name} is missing" if name in PRICES else None, dtype=pl.String))
             .when(~pl.col(name).is_finite() | (pl.col(name).abs() >= LARGEST))
-            .then(pl.format(f"{name} is {{}}", pl.col(name)))
+            .then(_words(f"{name} is {{}}", pl.col(name)))
             for name in FEATURES
         ],
         separator=", ",
@@ -209,7 +221,7 @@ def _detail() -> pl.Expr:
     )
     not_positive = pl.concat_str(
         [
-            pl.when(pl.col(name) <= 0).then(pl.format(f"{name} is {{}}", pl.col(name)))
+            pl.when(pl.col(name) <= 0).then(_words(f"{name} is {{}}", pl.col(name)))
             for name in PRICES
         ],
         separator=", ",
@@ -219,41 +231,50 @@ def _detail() -> pl.Expr:
     out_of_order = pl.concat_str(
         [
             pl.when(pl.col("high") < pl.col("low")).then(
-                pl.format("high {} < low {}", pl.col("high"), pl.col("low"))
+                _words("high {} < low {}", pl.col("high"), pl.col("low"))
             ),
             pl.when(pl.col("low") > pl.min_horizontal(inner)).then(
-                pl.format("low {} > min(open, close) {}", pl.col("low"), pl.min_horizontal(inner))
+                _words("low {} > min(open, close) {}", pl.col("low"), pl.min_horizontal(inner))
             ),
             pl.when(pl.col("high") < pl.max_horizontal(inner)).then(
-                pl.format("high {} < max(open, close) {}", pl.col("high"), pl.max_horizontal(inner))
+                _words("high {} < max(open, close) {}", pl.col("high"), pl.max_horizontal(inner))
             ),
         ],
         separator=", ",
         ignore_nulls=True,
     )
+    reasons = broken.with_columns(
+        not_finite=not_finite,
+        not_positive=not_positive,
+        out_of_order=out_of_order,
+        no_time=_words("'{}' is not a time", pl.col("time_text").fill_null("")),
+        too_large=_words("volume {} × price is too large", pl.col("volume")),
+        no_volume=_words("volume is {}", pl.col("volume")),
+        no_amount=_words("amount is {}", pl.col("amount")),
+    )
+    reasons = reasons.with_columns(empty=pl.col("not_finite").str.len_bytes() == 0)
     rule = pl.col("rule")
-    return (
+    detail = (
         pl.when(pl.col("fault").is_not_null() & rule.is_in((RULE_ROW, RULE_TIME, RULE_GRID)))
-        .then(pl.col("fault"))
+        .then("fault")
         .when(rule == RULE_TIME)
-        .then(pl.format("'{}' is not a time", pl.col("time_text").fill_null("")))
+        .then("no_time")
         .when(rule == RULE_SYMBOL)
         .then(pl.lit("the row names no symbol"))
+        .when((rule == RULE_FINITE) & pl.col("empty"))
+        .then("too_large")
         .when(rule == RULE_FINITE)
-        .then(
-            pl.when(not_finite == "")
-            .then(pl.format("volume {} × price is too large", pl.col("volume")))
-            .otherwise(not_finite)
-        )
+        .then("not_finite")
         .when(rule == RULE_POSITIVE)
-        .then(not_positive)
+        .then("not_positive")
         .when(rule == RULE_ORDER)
-        .then(out_of_order)
+        .then("out_of_order")
         .when(rule == RULE_VOLUME)
-        .then(pl.format("volume is {}", pl.col("volume")))
-        .otherwise(pl.format("amount is {}", pl.col("amount")))
+        .then("no_volume")
+        .otherwise("no_amount")
         .alias("detail")
     )
+    return reasons.select(*broken.columns, detail)
 
 
 def _describe_repeats(repeated: pl.DataFrame, kept: pl.DataFrame, key: str) -> pl.DataFrame:
@@ -270,7 +291,7 @@ def _describe_repeats(repeated: pl.DataFrame, kept: pl.DataFrame, key: str) -> p
     differs = pl.concat_str(
         [
             pl.when(pl.col(name).ne_missing(pl.col(f"{name}_kept"))).then(
-                pl.format(
+                _words(
                     f"{name} {{}} against {{}} in the bar kept",
                     pl.col(name).cast(pl.String).fill_null("missing"),
                     pl.col(f"{name}_kept").cast(pl.String).fill_null("missing"),

@@ -102,8 +102,8 @@ def _in_span(rows: pl.DataFrame, options: ImportOptions) -> pl.DataFrame:
         fault=pl.when(rule.is_null())
         .then("fault")
         .when(outside)
-        .then(pl.format("{} lies outside " + span, shown))
-        .otherwise(pl.format("{} stands for no date", shown)),
+        .then(pl.concat_str([shown, pl.lit(f" lies outside {span}")]))
+        .otherwise(pl.concat_str([shown, pl.lit(" stands for no date")])),
         fault_rule=pl.coalesce("fault_rule", rule),
     )
 

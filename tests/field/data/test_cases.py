@@ -407,3 +407,16 @@ def test_daily_nights_do_not_creep_into_an_hourly_store(store: Path, tmp_path: P
         except SourceError:
             refused += 1
     assert refused >= 4
+
+
+def test_two_values_that_are_no_numbers_are_two_rows(store: Path, tmp_path: Path) -> None:
+    """A row is told what is wrong with it, whichever of its values it is."""
+    path = tmp_path / "AAAA.csv"
+    path.write_text(
+        "Date,Open,High,Low,Close,Volume\n2024-01-02,10,11,9,10,100\n2024-01-03,10,11,9,10.6💥8,1\n"
+        "2024-01-04,10,11,9,10,5$5\n2024-01-05,10,11,9,10,1 2\n2024-01-08,10,11,9,10,100\n"
+    )
+    report = import_files([path], store, ImportOptions(venue="XNYS"))
+    assert (report.new_bars, report.quarantined) == (2, {"finite": 3})
+    details = MarketHistory.open(store).quarantine()["detail"].to_list()
+    assert details == ["close is NaN", "volume is NaN", "volume is NaN"]
