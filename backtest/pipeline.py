@@ -22,7 +22,7 @@ from backtest.fills.prices import PriceTable
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
 from backtest.fills.terms import Terms
-from backtest.report.caveats import caveats
+from backtest.report.caveats import caveats, suspected
 from backtest.results import BacktestResult, Book, Fan
 from backtest.scores.brought import Kind
 from backtest.scores.decisions import Decisions, decide
@@ -141,16 +141,19 @@ def run_backtest(
         fans=fans,
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=_spans(judged, prices, row_D, last_row),
-        caveats=caveats(
-            rows,
-            judged,
-            prices,
-            settings,
-            strategy_book,
-            made.horizon,
-            last_row,
-            held_nothing=_held_nothing(made, targets),
-            left_out=made.left_out,
+        caveats=(
+            *suspected(bars),
+            *caveats(
+                rows,
+                judged,
+                prices,
+                settings,
+                strategy_book,
+                made.horizon,
+                last_row,
+                held_nothing=_held_nothing(made, targets),
+                left_out=made.left_out,
+            ),
         ),
         provenance=dict(provenance or {}),
         prices=prices,
