@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from forecaster.features import code_windows
 from forecaster.interface import CLOSE, SamplePaths, SamplingParams, WindowBatch
 from forecaster.kronos.checkpoint import content_hash
 from forecaster.kronos.engine import NUMERICS_VERSION, Engine, Precision
@@ -24,7 +25,7 @@ from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.sampling import uniforms
 from forecaster.kronos.tiles import Tile, generate, tile_for, tiles_in_flight
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.normalize import CLIP, normalise, power_of_ten
+from forecaster.normalize import CLIP
 from forecaster.repair import repair
 from market.errors import CheckpointError, ForecastInputError
 from market.flags import Flag
@@ -159,9 +160,7 @@ class KronosForecaster:
             windows, flags = windows.last_bars(room), Flag.LOOKBACK_TRIMMED
         elif windows.lookback > room:
             flags = Flag.CONTEXT_SLID
-        for paths in self._sample(
-            windows, n_paths, sampling, seed, factor_BF=power_of_ten(windows.values_BLF)
-        ):
+        for paths in self._sample(windows, n_paths, sampling, seed):
             yield replace(paths, flags_B=paths.flags_B | np.int32(flags))
 
     def _sample(
@@ -171,7 +170,7 @@ class KronosForecaster:
         sampling: SamplingParams,
         seed: int,
         *,
-        factor_BF: np.ndarray,
+        lift: bool = True,
         reference_rule: bool = False,
     ) -> Iterator[SamplePaths]:
         engine, horizon = self.engine, windows.horizon
@@ -179,9 +178,7 @@ class KronosForecaster:
         threads = self.threads or torch.get_num_threads()
         if not self.device.startswith("cpu"):
             threads = 1
-        lifted = windows.values_BLF * factor_BF[:, None]
-        x_BLF, loc, scale = normalise(lifted, self.clip)
-        loc, scale = loc / factor_BF, scale / factor_BF
+        coded = code_windows(self.tokenizer.features, windows.values_BLF, clip=self.clip, lift=lift)
         times = np.concatenate((windows.timestamps_BL, windows.future_BH), axis=1)
 
         def noise(rows: slice) -> torch.Tensor:
@@ -191,7 +188,7 @@ class KronosForecaster:
         for part in generate(
             engine,
             tile,
-            torch.from_numpy(x_BLF).to(self.device),
+            torch.from_numpy(coded.x_BLF).to(self.device),
             torch.from_numpy(time_features(times).astype(np.int64)).to(self.device),
             noise,
             n_paths,
@@ -202,11 +199,10 @@ class KronosForecaster:
             reference_rule=reference_rule,
         ):
             rows = part.rows
-            z = part.bars.cpu().numpy().astype(np.float64)
-            values = (z * scale[rows, None, None] + loc[rows, None, None]).astype(np.float32)
+            values = coded.bars(part.bars.cpu().numpy(), rows)
             last_close = windows.values_BLF[rows, -1, CLOSE].astype(np.float64)
             repaired = np.zeros(len(values), dtype=np.int64)
-            if self.repair_bars:
+            if self.repair_bars and not coded.legal:
                 values, repaired = repair(values, last_close)
             yield SamplePaths(
                 symbols=windows.symbols[rows],
@@ -214,8 +210,8 @@ class KronosForecaster:
                 values_BSHF=values,
                 timestamps_BH=windows.future_BH[rows],
                 last_close_B=last_close,
-                loc_BF=loc[rows],
-                scale_BF=scale[rows],
+                loc_BF=coded.loc_BF[rows],
+                scale_BF=coded.scale_BF[rows],
                 flags_B=np.where(repaired > 0, int(Flag.REPAIRED), 0).astype(np.int32),
                 repaired_B=repaired,
             )

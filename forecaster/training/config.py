@@ -32,6 +32,22 @@ class TrainingError(CandlecastError):
     """A training run cannot start or must stop."""
 
 
+class SimulatedProcesses(Settings):
+    """Simulated series with volatility of many kinds, daily and intraday; see market.processes."""
+
+    seeds: tuple[int, ...]
+    """From TRAINING_SEEDS only; one set of series each."""
+    daily_series: Count = 100
+    intraday_series: Count = 12
+    """Of each kind of session and bar length."""
+    n_bars: Count = 2500
+
+    @model_validator(mode="after")
+    def _reserved(self) -> Self:
+        _require_reserved(self.seeds)
+        return self
+
+
 class SimulatedMarkets(Settings):
     """Simulated bars beside the real ones: one market per seed."""
 
@@ -43,15 +59,12 @@ class SimulatedMarkets(Settings):
     venue: str = "XNYS"
     annual_volatility: tuple[Positive, ...] = (0.28,)
     """Taken in turn, one per seed."""
+    processes: SimulatedProcesses | None = None
+    """Further series beside the markets."""
 
     @model_validator(mode="after")
     def _reserved(self) -> Self:
-        wrong = [seed for seed in self.seeds if seed not in TRAINING_SEEDS]
-        if wrong:
-            raise ValueError(
-                f"seeds {wrong}: training may simulate with seeds {TRAINING_SEEDS.start} to "
-                f"{TRAINING_SEEDS.stop - 1} only, so that demos and tests stay unseen"
-            )
+        _require_reserved(self.seeds)
         if not self.annual_volatility:
             raise ValueError("annual_volatility: at least one value")
         return self
@@ -67,6 +80,24 @@ class SimulatedMarkets(Settings):
                 annual_volatility=self.annual_volatility[k % len(self.annual_volatility)],
                 delisting_session=max(40, int(0.8 * self.n_sessions)),
             )
+
+
+def _require_reserved(seeds: tuple[int, ...]) -> None:
+    wrong = [seed for seed in seeds if seed not in TRAINING_SEEDS]
+    if wrong:
+        raise ValueError(
+            f"seeds {wrong}: training may simulate with seeds {TRAINING_SEEDS.start} to "
+            f"{TRAINING_SEEDS.stop - 1} only, so that demos and tests stay unseen"
+        )
+
+
+class CoarserBars(Settings):
+    """Longer bars made of the training bars, so that a model sees more than one bar length."""
+
+    bars: tuple[Annotated[int, Field(ge=2)], ...]
+    """How many bars make one, in turn: 5 makes weeks of days. Runs begin at every offset."""
+    share: Share
+    """Share of each batch drawn from them, at lookbacks that fit into them."""
 
 
 class DataSettings(Settings):
@@ -99,6 +130,7 @@ class DataSettings(Settings):
     crosses it."""
     max_gap_days: Count = 10
     """No window crosses a longer hole between neighbouring bars, in calendar days."""
+    coarser: CoarserBars | None = None
     simulated: SimulatedMarkets | None = None
     simulated_share: Share = 0.0
     """Share of each batch drawn from the simulated markets."""
@@ -132,6 +164,8 @@ class DataSettings(Settings):
                 )
         if (self.simulated_share > 0) != (self.simulated is not None):
             raise ValueError("simulated and simulated_share > 0 go together")
+        if self.coarser is not None and self.coarser.share + self.simulated_share > 1:
+            raise ValueError("coarser.share and simulated_share add up to more than 1")
         return self
 
 
@@ -151,7 +185,13 @@ class WindowSettings(Settings):
     """How often a symbol is drawn: by its number of training windows, every symbol alike, or by
     the square root of the median amount it traded in the training bars."""
     clip: Positive = 5.0
-    """Normalised values are cut here, as the published models expect."""
+    """Normalised values are cut here, as the published models expect; returns are never cut."""
+    mirrored_share: Share = 0.0
+    """Share of the windows whose returns change sign (wicks change sides), so that no direction
+    is learnt that is only the training years' own."""
+    shift_calendar: bool = False
+    """Moves the time stamps of each training window by a random number of weeks, so that the
+    months of few years are not learnt by heart; weekdays and hours stay."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:

@@ -40,7 +40,13 @@ from forecaster.training.plan import WindowPlan
 from forecaster.training.publishing import install, require_writable
 from forecaster.training.splits import split_series
 from forecaster.training.starting import require_same_bits, starting_model
-from forecaster.training.windows import Pool, TrainingBatch, TrainingSeries, validation_batches
+from forecaster.training.windows import (
+    Pool,
+    TrainingBatch,
+    TrainingSeries,
+    View,
+    validation_batches,
+)
 
 _MEASURED_AT_ONCE = 64
 
@@ -78,7 +84,21 @@ class TrainingRun:
     ) -> None:
         self.settings = settings
         self.world = world
+        if settings.run.tensorboard:
+            require_tensorboard()
+        self.tokenizer = None
+        if isinstance(settings, PredictorTraining):
+            if tokenizer is None:
+                raise TrainingError("a predictor needs a tokenizer: --tokenizer FOLDER_OR_ID")
+            self.tokenizer = KronosTokenizer.from_pretrained(tokenizer)
         self.split = split_series(series, settings.data, settings.windows)
+        torch.manual_seed(settings.seed)
+        self.model = starting_model(settings, start_from)
+        if self.tokenizer is not None:
+            require_same_bits(self.model, self.tokenizer, start_from)
+        eyes = self.tokenizer or self.model
+        assert isinstance(eyes, KronosTokenizer)
+        self.view = View(eyes.features, settings.windows.clip)
         self.plan = WindowPlan(
             self.split,
             seed=settings.seed,
@@ -87,18 +107,9 @@ class TrainingRun:
             windows=settings.windows,
             world=world,
             accumulate=settings.optimiser.accumulate,
+            features=eyes.features,
+            coarser_share=0.0 if settings.data.coarser is None else settings.data.coarser.share,
         )
-        if settings.run.tensorboard:
-            require_tensorboard()
-        self.tokenizer = None
-        if isinstance(settings, PredictorTraining):
-            if tokenizer is None:
-                raise TrainingError("a predictor needs a tokenizer: --tokenizer FOLDER_OR_ID")
-            self.tokenizer = KronosTokenizer.from_pretrained(tokenizer)
-        torch.manual_seed(settings.seed)
-        self.model = starting_model(settings, start_from)
-        if self.tokenizer is not None:
-            require_same_bits(self.model, self.tokenizer, start_from)
         self._sources = [str(each) for each in (start_from, tokenizer) if each is not None]
         self.identity = {
             "settings": settings.model_dump(mode="json"),
@@ -125,7 +136,7 @@ class TrainingRun:
 
     def description(self) -> list[str]:
         """Lines about what will be trained on what."""
-        parts = {"training": self.split.train, "simulated": self.split.simulated}
+        parts = self._trained_on()
         counts = [
             f"{name}: {len(pool.symbols())} symbols, {pool.n_bars} bars in {len(pool.runs)} runs"
             for name, pool in parts.items()
@@ -139,6 +150,11 @@ class TrainingRun:
             f"epochs of {self.plan.windows:,}"
         )
         return [*counts, work]
+
+    def _trained_on(self) -> dict[str, Pool]:
+        split = self.split
+        pools = {"training": split.train, "coarser": split.coarser, "simulated": split.simulated}
+        return {name: pool for name, pool in pools.items() if pool.runs or name != "coarser"}
 
     def resumes_after(self, out: Path) -> int:
         """The step an interrupted run in this folder got to; 0 where there is none.
@@ -242,7 +258,7 @@ class TrainingRun:
             pool,
             lookback=max(windows.lookbacks),
             horizon=windows.validation_horizon,
-            clip=windows.clip,
+            view=self.view,
             count=self.settings.run.validation_windows,
             size=_MEASURED_AT_ONCE,
         )
@@ -283,10 +299,6 @@ class TrainingRun:
     def _publish(self, model: Model, place: Path, figures: Mapping[str, float]) -> None:
         """Writes config.json, model.safetensors and the record of the run into a folder."""
         through = self.trained_through
-        pools = {
-            "training": self.split.train,
-            "simulated": self.split.simulated,
-        }
         record = {
             "trained_through": None if through is None else through.isoformat(),
             "settings": self.settings.model_dump(mode="json"),
@@ -296,7 +308,7 @@ class TrainingRun:
                     "bars": pool.n_bars,
                     "symbols": len(pool.symbols()),
                 }
-                for name, pool in pools.items()
+                for name, pool in self._trained_on().items()
             },
             "figures": dict(figures),
         }

@@ -6,6 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from forecaster.features import FeatureSpace
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -36,6 +38,8 @@ class TokenizerShape(Settings):
     gamma: float = 1.1
     zeta: float = 0.05
     group_size: Count = 4
+    features: FeatureSpace = "levels"
+    """What a bar is to it: levels, as in the published models, or returns."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:

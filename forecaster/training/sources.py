@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forecaster.training.config import SimulatedMarkets, TrainingError
+from forecaster.training.config import SimulatedMarkets, SimulatedProcesses, TrainingError
 from forecaster.training.windows import TrainingSeries
 from market.fields import FEATURES
+from market.processes import DAILY, SESSIONS, simulate_processes
 from market.synthetic import simulate_market
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def history_series(histories: Iterable[MarketHistory]) -> list[TrainingSeries]:
 
 
 def simulated_series(markets: SimulatedMarkets) -> list[TrainingSeries]:
-    """Every symbol of every simulated market."""
-    return [
+    """Every symbol of every simulated market, and the further series."""
+    series = [
         TrainingSeries(
             str(symbol),
             frame["timestamp"].to_numpy(),
@@ -36,6 +37,23 @@ def simulated_series(markets: SimulatedMarkets) -> list[TrainingSeries]:
         )
         for params in markets.markets()
         for (symbol,), frame in simulate_market(params).group_by("symbol", maintain_order=True)
+    ]
+    return series if markets.processes is None else series + _process_series(markets.processes)
+
+
+def _process_series(processes: SimulatedProcesses) -> list[TrainingSeries]:
+    kinds = [(DAILY, processes.daily_series)]
+    kinds += [(session, processes.intraday_series) for session in SESSIONS]
+    return [
+        TrainingSeries(
+            f"PROCESS{seed}-{session.bars}x{session.minutes}-{k}",
+            one.timestamps_T,
+            one.values_TF,
+            simulated=True,
+        )
+        for seed in processes.seeds
+        for session, count in kinds
+        for k, one in enumerate(simulate_processes(seed, count, processes.n_bars, session))
     ]
 
 
