@@ -6,24 +6,25 @@ Legend: T bars, N symbols, D decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest.caveats import caveats
-from backtest.decisions import Decisions, decide, strategy_of, targets_of
-from backtest.fans import fan_charts
-from backtest.ic import overlap, rank_ic
-from backtest.inputs import Targets
-from backtest.metrics import bars_per_year
-from backtest.prices import PriceTable
+from backtest.figures.fans import fan_charts
+from backtest.figures.ic import overlap, rank_ic
+from backtest.figures.metrics import bars_per_year
+from backtest.figures.summary import summarise_book
+from backtest.fills.inputs import Targets
+from backtest.fills.prices import PriceTable
+from backtest.fills.simulate import simulate
+from backtest.fills.simulation import Simulation
+from backtest.report.caveats import caveats
 from backtest.results import BacktestResult, Book, Fan
+from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
-from backtest.simulate import Simulation, simulate
-from backtest.strategies import equal_weight
-from backtest.summary import summarise_book
+from backtest.weights.build import strategy_of, targets_of
+from backtest.weights.strategies import equal_weight
 from market.errors import BacktestInputError
 from market.flags import Flag
 
@@ -51,12 +52,13 @@ def run_backtest(
 ) -> BacktestResult:
     """Trade one source of scores and two benchmarks under the same costs.
 
-    bars: the lake's rows (at least backtest.prices.BAR_COLUMNS) of *all* symbols of the venue, from
-    some time before the first decision: they are the bar axis and tell which names were delisted.
-    forecasts: rows of the forecast table (at least backtest.signals.FORECAST_COLUMNS); or None with
-    `scores` (see backtest.score_sources.user_scores) or `settings.momentum`.
-    path_stats: the table's path statistics, for the score expected_drawdown. groups: group of each
-    symbol, for max_group. provenance: words on where all came from, printed on the tear sheet.
+    bars: the lake's rows (at least backtest.fills.prices.BAR_COLUMNS) of *all* symbols of the
+    venue, from some time before the first decision: they are the bar axis and tell which names were
+    delisted. forecasts: rows of the forecast table (at least
+    backtest.scores.forecasts.FORECAST_COLUMNS); or None with `scores` (see
+    backtest.scores.own.user_scores) or `settings.momentum`. path_stats: the table's path
+    statistics, for the score expected_drawdown. groups: group of each symbol, for max_group.
+    provenance: words on where all came from, printed on the tear sheet.
 
     The book starts in cash at the close of the first decision and ends at `settings.end`, with the
     bars, or, for forecasts, `horizon` bars after the last one. Raises BacktestInputError naming
@@ -142,7 +144,6 @@ def _book(
     benchmark_T: Float | None,
     tried: tuple[int, float | None],
 ) -> Book:
-    frames = {field.name: getattr(simulation, field.name) for field in fields(simulation)}
     metrics = summarise_book(
         simulation.daily,
         simulation.orders,
@@ -153,7 +154,7 @@ def _book(
         trials=tried[0],
         trials_variance=tried[1],
     )
-    return Book(name=name, metrics=metrics, **frames)
+    return Book(name=name, simulation=simulation, metrics=metrics)
 
 
 def _with_outcomes(made: Decisions, targets: Targets, last_row: int) -> pl.DataFrame:

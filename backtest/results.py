@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest.prices import PriceTable
+from backtest.fills.prices import PriceTable
+from backtest.fills.simulation import Simulation
 from backtest.settings import BacktestSettings
+from backtest.vectorbt_bridge import to_vectorbt
 
 Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Headline figures of one book; formulas in backtest.metrics. Fractions unless stated.
+    """Headline figures of one book; formulas in backtest.figures.metrics. Fractions unless stated.
 
     NaN where a figure is not defined, as a Sharpe ratio without volatility.
     """
@@ -65,22 +67,28 @@ class Book:
     """One simulated portfolio."""
 
     name: str
-    daily: pl.DataFrame
-    """Per bar: timestamp, close_utc, equity, cash, invested (positions at their marks)."""
-    orders: pl.DataFrame
-    """Per fill, in execution order: as_of, timestamp, close_utc, symbol, side, size, reference,
-    price, value, fee, slippage (impact included), settled (true: the payout of a delisted name,
-    as_of null), margin_call."""
-    rebalances: pl.DataFrame
-    """Per rebalance filled: as_of, timestamp, equity (at the decision), traded, turnover, fee,
-    slippage, orders."""
-    untraded: pl.DataFrame
-    """Wanted changes that could not trade: as_of, timestamp, symbol, weight, held, reason."""
-    unfilled_decisions: int
-    """Rebalances decided too late to fill within the bars."""
-    totals: Mapping[str, float]
-    """Sums over the whole walk, as `backtest.stats.Total` names them."""
+    simulation: Simulation
     metrics: Metrics
+
+    @property
+    def daily(self) -> pl.DataFrame:
+        """The account per bar; see Simulation."""
+        return self.simulation.daily
+
+    @property
+    def orders(self) -> pl.DataFrame:
+        """What filled, in execution order; see Simulation."""
+        return self.simulation.orders
+
+    @property
+    def rebalances(self) -> pl.DataFrame:
+        """One row per decision that filled; see Simulation."""
+        return self.simulation.rebalances
+
+    @property
+    def untraded(self) -> pl.DataFrame:
+        """What was wanted and did not trade; see Simulation."""
+        return self.simulation.untraded
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,8 @@ class Fan:
     past: pl.DataFrame
     """timestamp, close: the last bars known, the as_of bar included."""
     bands: pl.DataFrame
-    """timestamp, close_mean and the quantiles of backtest.signals.BAND_COLUMNS, per step."""
+    """timestamp, close_mean and the quantiles of backtest.scores.forecasts.BAND_COLUMNS, per
+    step."""
     actual: pl.DataFrame
     """timestamp, close: what followed."""
 
@@ -155,6 +164,4 @@ class BacktestResult:
 
     def to_vectorbt(self) -> Any:
         """The strategy as a real `vectorbt.Portfolio`; see backtest.vectorbt_bridge."""
-        from backtest.vectorbt_bridge import to_vectorbt
-
-        return to_vectorbt(self.strategy, self.prices)
+        return to_vectorbt(self.strategy.simulation, self.prices)

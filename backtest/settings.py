@@ -8,8 +8,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from backtest.costs import Costs
-from backtest.rules import FillPrice, Rules
+from backtest.fills.costs import Costs
+from backtest.fills.rules import FillPrice, Rules
 from market.errors import BacktestInputError
 
 StrategyName = Literal["topk", "dropout", "longshort", "threshold", "kelly"]

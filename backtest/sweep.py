@@ -18,23 +18,24 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import ValidationError
 
-from backtest.costs import Costs
-from backtest.decisions import Decisions, decide, strategy_of, targets_of
-from backtest.inputs import Inputs, Targets
-from backtest.metrics import bars_per_year
-from backtest.overfitting import (
+from backtest.figures.metrics import bars_per_year
+from backtest.figures.overfitting import (
     Overfitting,
     block_edges,
     deflated_sharpe,
     probability_of_overfitting,
     walk_forward_sharpe,
 )
-from backtest.rules import Rules, configs
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import Inputs, Targets
+from backtest.fills.rules import Rules, configs
+from backtest.fills.simulate import shared_inputs
+from backtest.fills.stats import STATS
+from backtest.fills.targets import many_targets
+from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
-from backtest.simulate import shared_inputs
-from backtest.stats import STATS
-from backtest.strategies import StrategySettings
-from backtest.targets import many_targets
+from backtest.weights.build import strategy_of, targets_of
+from backtest.weights.settings import StrategySettings
 from market.errors import BacktestInputError, ConfigError
 
 Float = npt.NDArray[np.float64]
@@ -78,7 +79,7 @@ class SweepResult:
     """What the points earned, and what choosing among them is worth."""
 
     table: pl.DataFrame
-    """One row per point, in the plan's order: what varied, then backtest.stats.STATS."""
+    """One row per point, in the plan's order: what varied, then backtest.fills.stats.STATS."""
     varied: tuple[str, ...]
     best: int
     """Row with the highest Sharpe ratio."""
@@ -178,7 +179,7 @@ def plan_sweep(
 
 def evaluate(plan: SweepPlan, part: Part, chosen: slice = slice(None)) -> tuple[Float, Float]:
     """Statistics (C, K) and block sums (C, 2, B) of some of a part's configurations."""
-    from backtest.kernels import simulate_many_nb
+    from backtest.fills.kernels import simulate_many_nb
 
     stats_CK, block_C2B = simulate_many_nb(
         part.inputs,

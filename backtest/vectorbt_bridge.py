@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from backtest.prices import PriceTable
-from backtest.results import Book
-from backtest.simulate import Simulation
+from backtest.fills.prices import PriceTable
+from backtest.fills.simulation import Simulation
 from market.errors import BacktestInputError
 
 LEAST_PRICE = 1e-11
 """What vectorbt is told where a payout is worth nothing; it refuses prices of zero."""
 
 
-def to_vectorbt(simulation: Simulation | Book, prices: PriceTable) -> Any:
+def to_vectorbt(simulation: Simulation, prices: PriceTable) -> Any:
     """A real `vectorbt.Portfolio` with the simulation's orders, in their order, and its equity.
 
     For vectorbt's plots and statistics. It knows neither interest nor borrow fees nor dividends nor

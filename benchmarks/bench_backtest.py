@@ -23,16 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from backtest.compat_qlib import QlibSettings, qlib_topk_dropout
-from backtest.compat_vectorbt import vectorbt_nb
-from backtest.costs import Costs
-from backtest.inputs import MISS, ORDER, Inputs, Recorded, Targets
-from backtest.kernels import simulate_many_nb, simulate_nb
-from backtest.per_symbol import thresholds_per_symbol
-from backtest.rules import Rules, configs
-from backtest.stats import N_TOTALS
-from backtest.strategies import Signals, StrategySettings, build_targets
-from backtest.targets import many_targets
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
+from backtest.fills.kernels import simulate_many_nb, simulate_nb
+from backtest.fills.per_symbol import thresholds_per_symbol
+from backtest.fills.qlib import QlibSettings, qlib_topk_dropout
+from backtest.fills.rules import Rules, configs
+from backtest.fills.stats import N_TOTALS
+from backtest.fills.targets import many_targets
+from backtest.fills.vectorbt_rules import vectorbt_nb
+from backtest.weights.settings import Signals, StrategySettings
+from backtest.weights.strategies import build_targets
 
 COSTS = Costs(commission_bps=10, min_fee=0, slippage_bps=5)
 

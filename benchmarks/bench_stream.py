@@ -35,14 +35,15 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from cluster.plan import Shard, ShardSymbol, digest
-from cluster.replica import SERIES_PER_CALL
+from cluster.forecasting.identity import digest
+from cluster.forecasting.plan import Shard, ShardSymbol
+from cluster.forecasting.replica import SERIES_PER_CALL
+from cluster.forecasting.stream import jobs_of_block, shard_dataset
 from cluster.session import ray_session
-from cluster.stream import jobs_of_block, shard_dataset
 from market.fields import FEATURES
-from market.history import MarketHistory
-from market.importers import import_frame
-from market.manifest import bucket_of
+from market.importing.files import import_frame
+from market.lake.history import MarketHistory
+from market.lake.manifest import bucket_of
 from market.spec import Label, StoreSpec
 from market.windows import rolling_windows, stack_windows
 
@@ -191,7 +192,8 @@ def _random_lake(store: Path, symbols: int, bars: int) -> MarketHistory:
 
 
 def bench_nightly(args: argparse.Namespace) -> dict[str, Any]:
-    from cluster.nightly import NightlySettings, run_nightly
+    from cluster.night.job import run_nightly
+    from cluster.night.settings import NightlySettings
 
     with tempfile.TemporaryDirectory(prefix="candlecast-bench-") as folder:
         drop = Path(folder) / "drop"
@@ -228,7 +230,7 @@ def bench_nightly(args: argparse.Namespace) -> dict[str, Any]:
 
 def bench_stages(args: argparse.Namespace) -> dict[str, Any]:
     """Everything but the model: a baseline over a large lake, stage by stage."""
-    from cluster.forecast_job import run_forecast
+    from cluster.forecasting.job import run_forecast
     from cluster.settings import ForecastSettings
 
     with tempfile.TemporaryDirectory(prefix="candlecast-bench-") as folder:
@@ -263,9 +265,9 @@ def bench_stages(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def bench_scaling(args: argparse.Namespace) -> dict[str, Any]:
-    from cluster.forecast_job import run_forecast
+    from cluster.forecasting.job import run_forecast
     from cluster.settings import ForecastSettings
-    from market.importers import ImportOptions, import_files
+    from market.importing.files import ImportOptions, import_files
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="candlecast-bench-") as folder:

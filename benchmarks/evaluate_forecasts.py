@@ -21,9 +21,9 @@ import scoringrules
 from forecaster import SamplingParams, WindowBatch, load_forecaster
 from forecaster.interface import CLOSE
 from forecaster.training.config import DataSettings
-from forecaster.training.splits import is_held_out
-from forecaster.training.windows import TrainingSeries, unbroken_runs
-from market.history import MarketHistory
+from forecaster.training.data.pools import TrainingSeries, unbroken_runs
+from forecaster.training.data.splits import is_held_out
+from market.lake.history import MarketHistory
 
 STEPS = (1, 5, 10, 20)
 

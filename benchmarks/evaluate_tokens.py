@@ -24,12 +24,18 @@ from forecaster.interface import CLOSE
 from forecaster.kronos import Kronos, KronosTokenizer
 from forecaster.registry import resolve_model
 from forecaster.training.config import TokenizerTraining
-from forecaster.training.measures import measure_predictor, measure_tokenizer
-from forecaster.training.sources import history_series
-from forecaster.training.splits import split_series
-from forecaster.training.windows import Pool, TrainingBatch, unbroken_runs, validation_batches
+from forecaster.training.data.pools import (
+    Pool,
+    TrainingBatch,
+    View,
+    unbroken_runs,
+    validation_batches,
+)
+from forecaster.training.data.sources import history_series
+from forecaster.training.data.splits import split_series
+from forecaster.training.validation import measure_predictor, measure_tokenizer
 from market.fields import FEATURES
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 
 Array = npt.NDArray[np.float64]
 OTHER_GAP_DAYS = 15
@@ -77,7 +83,7 @@ def main() -> None:
             pool,
             lookback=args.lookback,
             horizon=args.horizon,
-            clip=settings.windows.clip,
+            view=View(tokenizer.features, settings.windows.clip),
             count=args.windows,
             size=64,
         )

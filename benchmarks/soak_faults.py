@@ -32,11 +32,11 @@ from pathlib import Path
 import polars as pl
 
 from market.errors import StoreError
-from market.forecasts import ForecastTable
-from market.history import MarketHistory
-from market.importers import import_frame
+from market.importing.files import import_frame
+from market.lake.history import MarketHistory
 from market.spec import Label, StoreSpec
 from market.synthetic import SimulatorParams, simulate_market
+from market.table.forecasts import ForecastTable
 
 KINDS = ("replica", "reader", "driver", "node", "commit")
 HORIZON = 5
@@ -314,7 +314,7 @@ def _wait_for_end(mark: str) -> list[str]:
 def _orphans(out: Path) -> int:
     from datetime import timedelta
 
-    from market.vacuum import vacuum
+    from market.table.vacuum import vacuum
 
     found = vacuum(ForecastTable(out), dry_run=True, orphan_age=timedelta(0))
     return len(found.orphans)

@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cluster.forecast_job import ForecastReport, run_forecast
+    from cluster.forecasting.job import ForecastReport, run_forecast
     from cluster.settings import ForecastSettings, load_settings
 
 _HOME = {
-    "ForecastReport": "forecast_job",
+    "ForecastReport": "forecasting.job",
     "ForecastSettings": "settings",
     "load_settings": "settings",
-    "run_forecast": "forecast_job",
+    "run_forecast": "forecasting.job",
 }
 
 __all__ = ["ForecastReport", "ForecastSettings", "load_settings", "run_forecast"]

@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from market.appending import ImportReport, OnConflict
     from market.bars import BAR_SCHEMA, CheckedBars, check_bars
     from market.calendars import future_timestamps, sessions_and_closes
     from market.errors import CandlecastError
     from market.flags import Flag
-    from market.history import MarketHistory
-    from market.importers import ImportOptions, import_files, import_frame
+    from market.importing.files import ImportOptions, import_files, import_frame
+    from market.lake.appending import ImportReport, OnConflict
+    from market.lake.history import MarketHistory
+    from market.lake.universe import Universe, parse_universe
     from market.spec import AsOf, Label, StoreSpec
-    from market.universe import Universe, parse_universe
     from market.windows import (
         SymbolSeries,
         Window,
@@ -35,17 +35,17 @@ _HOME = {
     "sessions_and_closes": "calendars",
     "CandlecastError": "errors",
     "Flag": "flags",
-    "ImportReport": "appending",
-    "MarketHistory": "history",
-    "OnConflict": "appending",
-    "ImportOptions": "importers",
-    "import_files": "importers",
-    "import_frame": "importers",
+    "ImportReport": "lake.appending",
+    "MarketHistory": "lake.history",
+    "OnConflict": "lake.appending",
+    "ImportOptions": "importing.files",
+    "import_files": "importing.files",
+    "import_frame": "importing.files",
     "AsOf": "spec",
     "Label": "spec",
     "StoreSpec": "spec",
-    "Universe": "universe",
-    "parse_universe": "universe",
+    "Universe": "lake.universe",
+    "parse_universe": "lake.universe",
     "SymbolSeries": "windows",
     "Window": "windows",
     "eligibility": "windows",

@@ -1,4 +1,4 @@
-"""Made-up bars with many kinds of volatility, to train on. Knows numpy; nothing of stores or models.
+"""Made-up bars with many kinds of volatility, to train on. Knows numpy; no stores, no models.
 
 Where `synthetic` makes one believable market, this makes series as unlike each other as markets
 and bar lengths are: volatility that clusters fast, slowly or by regimes, feeds on its own shocks
@@ -112,18 +112,20 @@ def _season(rng: np.random.Generator, n: int, session: Session) -> Floats:
     if session.around_the_clock:
         phase_N2, size_N2 = rng.uniform(0, 1, (n, 2)), rng.uniform(0, 0.35, (n, 2))
         waves_N2M = np.sin(2 * np.pi * (np.array([[1], [2]]) * at_M + phase_N2[..., None]))
-        return np.einsum("nw,nwm->nm", size_N2, waves_N2M)
+        waves_NM: Floats = np.einsum("nw,nwm->nm", size_N2, waves_N2M)
+        return waves_NM
     ends_N1, tilt_N1 = rng.uniform(0, 1.2, (n, 1)), rng.uniform(-0.2, 0.5, (n, 1))
     curve_NM = ends_N1 * (2 * at_M - 1) ** 2 - tilt_N1 * (at_M - 0.5)
-    return curve_NM - curve_NM.mean(axis=1, keepdims=True)
+    centred_NM: Floats = curve_NM - curve_NM.mean(axis=1, keepdims=True)
+    return centred_NM
 
 
 def _log_volatility(rng: np.random.Generator, n: int, n_bars: int) -> Floats:
     """A fast and a slow autoregression, and for some series two regimes, (N, T)."""
     out_NT = np.zeros((n, n_bars))
-    for half_lives, spreads in (((2, 20), (0.05, 0.35)), ((20, 400), (0.1, 0.55))):
-        half_life_N = np.exp(rng.uniform(*np.log(half_lives), n))
-        spread_N, keep_N = rng.uniform(*spreads, n), 0.5 ** (1.0 / half_life_N)
+    for shortest, longest, least, most in ((2, 20, 0.05, 0.35), (20, 400, 0.1, 0.55)):
+        half_life_N = np.exp(rng.uniform(np.log(shortest), np.log(longest), n))
+        spread_N, keep_N = rng.uniform(least, most, n), 0.5 ** (1.0 / half_life_N)
         noise_NT = rng.standard_normal((n, n_bars))
         level_N = spread_N * noise_NT[:, 0]
         for t in range(n_bars):
@@ -135,7 +137,8 @@ def _log_volatility(rng: np.random.Generator, n: int, n_bars: int) -> Floats:
     leave_N = 1.0 / np.exp(rng.uniform(np.log(20), np.log(400), n))
     turns_NT = rng.random((n, n_bars)) < leave_N[:, None]
     wild_NT = (np.cumsum(turns_NT, axis=1) + rng.integers(0, 2, (n, 1))) % 2
-    return out_NT + height_N[:, None] * (wild_NT - 0.5)
+    regimes_NT: Floats = height_N[:, None] * (wild_NT - 0.5)
+    return out_NT + regimes_NT
 
 
 def _shocks(rng: np.random.Generator, n: int, n_bars: int) -> Floats:
@@ -182,7 +185,8 @@ def _volume(
     log_NT = rng.normal(12.0, 3.0, (n, 1)) + rng.uniform(0.3, 1.0, (n, 1)) * size_NT
     log_NT += rng.uniform(0.1, 0.5, (n, 1)) * mood_NT + rng.uniform(0, 1, (n, 1)) * season_NT
     log_NT += rng.uniform(0.1, 0.6, (n, 1)) * rng.standard_normal((n, n_bars))
-    return np.exp(log_NT)
+    volume_NT: Floats = np.exp(log_NT)
+    return volume_NT
 
 
 def _labels(n_bars: int, session: Session) -> npt.NDArray[np.datetime64]:
@@ -191,4 +195,5 @@ def _labels(n_bars: int, session: Session) -> npt.NDArray[np.datetime64]:
         days = days[np.is_busday(days)]
     day_T = days[np.arange(n_bars) // session.bars].astype("datetime64[us]")
     minute_T = session.opens + session.minutes * (np.arange(n_bars) % session.bars)
-    return day_T + minute_T.astype("timedelta64[m]")
+    labels_T: npt.NDArray[np.datetime64] = day_T + minute_T.astype("timedelta64[m]")
+    return labels_T

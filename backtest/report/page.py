@@ -1,15 +1,27 @@
-"""What every page of a report shares: templates, number formats, styles. Knows no results."""
+"""What every page of a report shares: templates, number formats, styles. Knows no results.
+
+A page forbids itself every outside request (Content-Security-Policy), so what it shows cannot
+depend on a network, and opening it tells nobody.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
+import plotly.io
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from backtest.report.words import number, percent, signed
 
 HERE = Path(__file__).parent
+CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+}
 
 
 def template(name: str, folder: Path = HERE) -> Template:
@@ -28,3 +40,27 @@ def template(name: str, folder: Path = HERE) -> Template:
 def css() -> Markup:
     """The styles, to be embedded."""
     return Markup((HERE / "tear_sheet.css").read_text(encoding="utf-8"))
+
+
+def as_html(figure: Any, name: str, height: int) -> Markup:
+    """A chart as a fragment of a page; `height` in pixels."""
+    return Markup(
+        plotly.io.to_html(
+            figure,
+            config=CONFIG,
+            include_plotlyjs=False,
+            full_html=False,
+            div_id=f"plot-{name}",
+            default_height=f"{height}px",
+        )
+    )
+
+
+def write_page(html: str, path: Path) -> Path:
+    """Write a page and return its path; folders are made, an older page is replaced whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(html, encoding="utf-8")
+    partial.replace(path)
+    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ import polars as pl
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from backtest.report import figures
-from backtest.report.page import css, template
-from backtest.report.tear_sheet import as_html
+from backtest.report import style
+from backtest.report.page import as_html, css, template, write_page
 from backtest.report.words import trials
 from backtest.sweep import SweepPlan, SweepResult
 from market.errors import ConfigError
@@ -41,8 +39,6 @@ def write_sweep_page(
     heat: the two settings of the heat map; None: the first two with several values. Raises
     ConfigError for one the sweep did not vary.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     axes = _axes(result, heat)
     ranked = result.table.with_columns(pl.col("sharpe").fill_nan(None)).sort(
         "sharpe", descending=True, nulls_last=True
@@ -63,10 +59,7 @@ def write_sweep_page(
         css=css(),
         plotly_js=Markup(get_plotlyjs()),
     )
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(path)
-    return path
+    return write_page(html, path)
 
 
 def _axes(result: SweepResult, wanted: tuple[str, str] | None) -> tuple[str, str] | None:
@@ -101,7 +94,7 @@ def _heat(result: SweepResult, axes: tuple[str, str]) -> go.Figure:
             colorbar={"title": "median<br>Sharpe", "thickness": 12},
         )
     )
-    figures.styled(figure, y, tickformat="")
+    style.styled(figure, y, tickformat="")
     figure.update_layout(hovermode="closest")
     figure.update_xaxes(title={"text": x, "standoff": 12}, type="category")
     figure.update_layout(margin={"b": 56})
@@ -116,13 +109,13 @@ def _sharpes(result: SweepResult) -> go.Figure:
         x=np.arange(1, len(value) + 1),
         y=value,
         mode="lines",
-        line={"color": figures.STRATEGY, "width": 2},
+        line={"color": style.STRATEGY, "width": 2},
         fill="tozeroy",
         fillcolor="rgba(59,130,246,0.16)",
         name="Sharpe ratio",
         hovertemplate="%{y:.2f}",
     )
-    figures.styled(figure, "Sharpe ratio", tickformat=".1f")
+    style.styled(figure, "Sharpe ratio", tickformat=".1f")
     figure.update_layout(margin={"b": 56})
     return figure.update_xaxes(title={"text": "combinations, best first", "standoff": 12})
 
@@ -134,12 +127,12 @@ def _logits(result: SweepResult) -> go.Figure:
     figure.add_histogram(
         x=share,
         xbins={"start": 0, "end": 1, "size": 0.05},
-        marker={"color": figures.STRATEGY, "opacity": 0.75},
+        marker={"color": style.STRATEGY, "opacity": 0.75},
         name="splits",
         hovertemplate="%{y} splits",
     )
-    figure.add_vline(x=0.5, line={"color": figures.ZERO, "width": 1, "dash": "dot"})
-    figures.styled(figure, "splits", tickformat="")
+    figure.add_vline(x=0.5, line={"color": style.ZERO, "width": 1, "dash": "dot"})
+    style.styled(figure, "splits", tickformat="")
     figure.update_layout(margin={"b": 56})
     words = "rank, in the other half, of the best of one half (1 is best)"
     return figure.update_xaxes(title={"text": words, "standoff": 12}, range=[0, 1])

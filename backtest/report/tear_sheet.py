@@ -7,27 +7,19 @@ depend on a network, and opening it tells nobody.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import plotly.io
 import polars as pl
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from backtest.report import figures
-from backtest.report.page import css, template
+from backtest.report import charts
+from backtest.report.page import as_html, css, template, write_page
 from backtest.report.words import NOTHING, headline, signed, trials, what_is_traded
 from backtest.results import BacktestResult
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-CONFIG = {
-    "displaylogo": False,
-    "responsive": True,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-}
 
 
 @dataclass(frozen=True)
@@ -41,12 +33,7 @@ class Cell:
 
 def write_tear_sheet(result: BacktestResult, path: Path) -> Path:
     """Write the page to `path` and return it; folders are made, an older page is replaced whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(render(result), encoding="utf-8")
-    partial.replace(path)
-    return path
+    return write_page(render(result), path)
 
 
 def render(result: BacktestResult) -> str:
@@ -65,11 +52,11 @@ def render(result: BacktestResult) -> str:
         facts=facts(result),
         css=css(),
         plotly_js=Markup(get_plotlyjs()),
-        equity=as_html(figures.equity(result), "equity", 400),
-        drawdowns=as_html(figures.drawdowns(result), "drawdowns", 240),
-        trading=as_html(figures.trading(result), "trading", 380),
-        ic=as_html(figures.information_coefficient(result), "ic", 300),
-        fans=[as_html(figures.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],
+        equity=as_html(charts.equity(result), "equity", 400),
+        drawdowns=as_html(charts.drawdowns(result), "drawdowns", 240),
+        trading=as_html(charts.trading(result), "trading", 380),
+        ic=as_html(charts.information_coefficient(result), "ic", 300),
+        fans=[as_html(charts.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],
     )
 
 
@@ -109,8 +96,8 @@ def facts(result: BacktestResult) -> list[tuple[str, str]]:
         ("paths per forecast", ", ".join(map(str, result.n_paths)) or NOTHING),
         ("horizon in bars", f"{result.horizon}"),
         ("bars per year", f"{result.periods_per_year:g}"),
-        ("commission paid", f"{strategy.totals['fees']:,.0f}"),
-        ("slippage and impact paid", f"{strategy.totals['slippage']:,.0f}"),
+        ("commission paid", f"{strategy.simulation.totals['fees']:,.0f}"),
+        ("slippage and impact paid", f"{strategy.simulation.totals['slippage']:,.0f}"),
     ]
     return fixed + [
         (name, NOTHING if value in (None, []) else _words(value))
@@ -126,16 +113,3 @@ def _words(value: object) -> str:
 
 def _day(result: BacktestResult, index: int) -> str:
     return f"{result.strategy.daily['timestamp'][index]:%d %b %Y}"
-
-
-def as_html(figure: Any, name: str, height: int) -> Markup:
-    return Markup(
-        plotly.io.to_html(
-            figure,
-            config=CONFIG,
-            include_plotlyjs=False,
-            full_html=False,
-            div_id=f"plot-{name}",
-            default_height=f"{height}px",
-        )
-    )

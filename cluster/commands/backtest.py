@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from backtest import BacktestResult
     from backtest.settings import BacktestRequest
-    from market.forecasts import ForecastTable
+    from market.table.forecasts import ForecastTable
 
 SHOWN = (
     "Total return",
@@ -170,18 +170,18 @@ def load(request: BacktestRequest) -> dict[str, Any]:
 
     import polars as pl
 
-    from backtest.prices import BAR_COLUMNS
-    from backtest.score_sources import read_scores
-    from market.history import MarketHistory
+    from backtest.fills.prices import BAR_COLUMNS
+    from backtest.scores.own import read_scores
+    from market.lake.history import MarketHistory
 
     history = MarketHistory.open(request.store, version=request.store_version)
     provenance = {"version of the store": history.version}
     loaded: dict[str, Any] = {"forecasts": None, "settings": request}
     start = None
     if request.forecasts is not None:
-        from backtest.signals import FORECAST_COLUMNS
-        from market.forecasts import ForecastTable
-        from market.walkforwards import WalkForwardRecord
+        from backtest.scores.forecasts import FORECAST_COLUMNS
+        from market.table.forecasts import ForecastTable
+        from market.table.walkforwards import WalkForwardRecord
 
         table = ForecastTable(request.forecasts)
         model_id = _model_id(table, request.model_id)
@@ -223,7 +223,10 @@ def show(result: BacktestResult, console: Console) -> None:
 
     from backtest import headline
 
-    first, last = result.strategy.daily["timestamp"][0], result.strategy.daily["timestamp"][-1]
+    first, last = (
+        result.strategy.daily["timestamp"][0],
+        result.strategy.daily["timestamp"][-1],
+    )
     table = Table(title=f"{first:%Y-%m-%d} to {last:%Y-%m-%d}, net of costs", title_justify="left")
     table.add_column("")
     for book in result.books:

@@ -102,7 +102,7 @@ def import_(
     """
     from market import ImportOptions, Label, MarketHistory, import_files
     from market.errors import ConfigError
-    from market.importers import import_query
+    from market.importing.files import import_query
 
     if (source is None) != (query is None) or bool(paths) == bool(source):
         raise ConfigError("name files to import, or --source duckdb:///file.db with --query")

@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from market.history import MarketHistory
+    from market.lake.history import MarketHistory
 
 SEED = 7
 """Of the demo's market; candlecast-nano never trained on it."""
@@ -93,8 +93,8 @@ def demo(
 
 def _simulated(out: Path, symbols: int, console: Console) -> MarketHistory:
     """The simulated bars as a file a user could have brought, and the store made from it."""
-    from market.history import MarketHistory
-    from market.importers import ImportOptions, import_files
+    from market.importing.files import ImportOptions, import_files
+    from market.lake.history import MarketHistory
     from market.spec import Label
     from market.synthetic import SimulatorParams, simulate_market
 

@@ -15,9 +15,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cluster.forecast_job import ForecastReport
+    from cluster.forecasting.job import ForecastReport
     from cluster.settings import ForecastSettings
-    from market.forecast_schema import SymbolNote
+    from market.table.schema import SymbolNote
 
 
 def register(app: typer.Typer) -> None:
@@ -166,7 +166,7 @@ def run_with_progress(console: Console, settings: ForecastSettings) -> ForecastR
         TimeRemainingColumn,
     )
 
-    from cluster.forecast_job import run_forecast
+    from cluster.forecasting.job import run_forecast
 
     titles = {
         "plan": "planning",

@@ -39,7 +39,8 @@ def nightly(
     """
     from rich.console import Console
 
-    from cluster.nightly import NightlySettings, run_nightly
+    from cluster.night.job import run_nightly
+    from cluster.night.settings import NightlySettings
     from cluster.settings import load_settings
 
     flags = {"as_of": as_of, "drop": drop, "store": store, "out": out, "reports": reports}

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from market.forecast_schema import RunRecord
-    from market.forecasts import ForecastTable
+    from market.table.forecasts import ForecastTable
+    from market.table.schema import RunRecord
 
 Out = Annotated[str, typer.Option("--out", help="Folder or URL of the forecast table.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its first digits.")]
@@ -32,9 +32,9 @@ def register(app: typer.Typer) -> None:
 
 def ls(out: Out) -> None:
     """List the runs of a table, and which one each `latest` points to."""
-    from market.forecasts import ForecastTable
     from market.leases import live_leases
-    from market.vacuum import lease_name
+    from market.table.forecasts import ForecastTable
+    from market.table.vacuum import lease_name
 
     table = ForecastTable(out)
     records = table.runs()
@@ -65,7 +65,7 @@ def ls(out: Out) -> None:
 
 def show(run: RunId, out: Out) -> None:
     """Show one run: what was asked, what was left out and why, and where its rows are."""
-    from market.forecasts import ForecastTable
+    from market.table.forecasts import ForecastTable
 
     table = ForecastTable(out)
     record = _find(table, run)
@@ -116,7 +116,7 @@ def diff(first: RunId, second: Annotated[str, typer.Argument(metavar="OTHER")], 
     """
     import polars as pl
 
-    from market.forecasts import ForecastTable
+    from market.table.forecasts import ForecastTable
 
     table = ForecastTable(out)
     one, other = _find(table, first), _find(table, second)
@@ -166,8 +166,8 @@ def vacuum(
 
     Older table versions stay readable, and nothing of a run that somebody works on is touched.
     """
-    from market.forecasts import ForecastTable
-    from market.vacuum import vacuum as tidy
+    from market.table.forecasts import ForecastTable
+    from market.table.vacuum import vacuum as tidy
 
     found = tidy(
         ForecastTable(out),

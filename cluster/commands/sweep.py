@@ -61,7 +61,7 @@ def sweep(
     from backtest.report.sweep_page import write_sweep_page
     from cluster.commands.backtest import load, pairs
     from cluster.settings import load_settings
-    from cluster.sweep_job import SweepRequest, run_sweep
+    from cluster.sweep import SweepRequest, run_sweep
 
     console = Console()
     request = load_settings(config, SweepRequest, given | pairs(option or []))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cluster.train_job import TrainingRequest
+    from cluster.training.job import TrainingRequest
 
 Config = Annotated[
     Path, typer.Option(help="YAML of the run; configs/train/ has commented examples.")
@@ -58,7 +58,7 @@ def tokenizer(
 ) -> None:
     """Train the half of a model that turns bars into tokens and back."""
     from cluster.settings import load_settings
-    from cluster.train_job import TrainingRequest
+    from cluster.training.job import TrainingRequest
     from forecaster.training import TokenizerTraining
 
     settings = load_settings(config, TokenizerTraining)
@@ -90,7 +90,7 @@ def predictor(
 ) -> None:
     """Train the half of a model that continues tokens."""
     from cluster.settings import load_settings
-    from cluster.train_job import TrainingRequest
+    from cluster.training.job import TrainingRequest
     from forecaster.training import PredictorTraining
 
     settings = load_settings(config, PredictorTraining)
@@ -129,8 +129,8 @@ def walkforward(
 ) -> None:
     """Fine-tune, forecast the next period, move on: the honest input of a backtest."""
     from cluster.settings import load_settings
-    from cluster.walkforward_job import RECORD, run_walkforward
-    from cluster.walkforward_settings import WalkForwardSettings
+    from cluster.training.walkforward import RECORD, run_walkforward
+    from cluster.training.walkforward_settings import WalkForwardSettings
 
     flags = {
         "store": store,
@@ -153,7 +153,7 @@ def walkforward(
 
 
 def _run(request: TrainingRequest) -> None:
-    from cluster.train_job import run_training
+    from cluster.training.job import run_training
 
     try:
         done = run_training(request, _tell)

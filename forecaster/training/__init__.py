@@ -11,27 +11,27 @@ if TYPE_CHECKING:
         TokenizerTraining,
         TrainingError,
     )
-    from forecaster.training.peers import Peers
+    from forecaster.training.data.pools import TrainingSeries
+    from forecaster.training.data.sources import training_series
+    from forecaster.training.process_group import Peers
     from forecaster.training.run import (
         Surroundings,
         TrainingRun,
         train_predictor,
         train_tokenizer,
     )
-    from forecaster.training.sources import training_series
-    from forecaster.training.windows import TrainingSeries
 
 _HOME = {
-    "Peers": "peers",
+    "Peers": "process_group",
     "PredictorTraining": "config",
     "Surroundings": "run",
     "TokenizerTraining": "config",
     "TrainingError": "config",
     "TrainingRun": "run",
-    "TrainingSeries": "windows",
+    "TrainingSeries": "data.pools",
     "train_predictor": "run",
     "train_tokenizer": "run",
-    "training_series": "sources",
+    "training_series": "data.sources",
 }
 
 __all__ = [

@@ -20,11 +20,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from forecaster.training.checkpoints import About, Best, Checkpoints, require_same
 from forecaster.training.config import OptimiserSettings, RunSettings, TrainingError
-from forecaster.training.metrics import MetricsLog, progress
+from forecaster.training.data.pools import TrainingBatch
+from forecaster.training.data.prefetch import Prefetcher
 from forecaster.training.objectives import Model, Objective
-from forecaster.training.peers import Peers
-from forecaster.training.prefetch import Prefetcher
-from forecaster.training.windows import TrainingBatch
+from forecaster.training.process_group import Peers
+from forecaster.training.run_log import MetricsLog, progress
 
 CHECKPOINTS = "checkpoints"
 

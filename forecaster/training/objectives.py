@@ -12,7 +12,7 @@ from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.training.config import PredictorTraining, TokenizerTraining
 from forecaster.training.losses import decoder_loss, predictor_loss, tokenizer_loss
-from forecaster.training.peers import Peers
+from forecaster.training.process_group import Peers
 
 Model = KronosTokenizer | Kronos
 

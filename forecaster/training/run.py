@@ -25,28 +25,28 @@ from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.registry import cutoff_of
 from forecaster.training.checkpoints import Checkpoints, require_same
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
-from forecaster.training.judging import ForecastDate, forecast_dates, judge_forecasts
-from forecaster.training.loop import CHECKPOINTS, Hooks, fit
-from forecaster.training.measures import measure_predictor, measure_tokenizer
-from forecaster.training.metrics import require_tensorboard
-from forecaster.training.objectives import (
-    Model,
-    Objective,
-    PredictorObjective,
-    TokenizerObjective,
-)
-from forecaster.training.peers import Peers
-from forecaster.training.plan import WindowPlan
-from forecaster.training.publishing import install, require_writable
-from forecaster.training.splits import split_series
-from forecaster.training.starting import require_same_bits, starting_model
-from forecaster.training.windows import (
+from forecaster.training.data.batches import WindowPlan
+from forecaster.training.data.pools import (
     Pool,
     TrainingBatch,
     TrainingSeries,
     View,
     validation_batches,
 )
+from forecaster.training.data.splits import split_series
+from forecaster.training.forecast_validation import ForecastDate, forecast_dates, judge_forecasts
+from forecaster.training.loop import CHECKPOINTS, Hooks, fit
+from forecaster.training.objectives import (
+    Model,
+    Objective,
+    PredictorObjective,
+    TokenizerObjective,
+)
+from forecaster.training.process_group import Peers
+from forecaster.training.publishing import install, require_writable
+from forecaster.training.run_log import require_tensorboard
+from forecaster.training.starting import require_same_bits, starting_model
+from forecaster.training.validation import measure_predictor, measure_tokenizer
 
 _MEASURED_AT_ONCE = 64
 

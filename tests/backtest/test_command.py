@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from cluster.cli import app
 from market.errors import BacktestInputError, ConfigError, StoreError
 from market.flags import Flag
-from market.forecast_schema import PATH_STATS_SCHEMA, STEPS_SCHEMA
-from market.forecasts import ForecastTable
-from market.history import Label, MarketHistory, StoreSpec
-from market.importers import import_frame
+from market.importing.files import import_frame
+from market.lake.history import Label, MarketHistory, StoreSpec
+from market.table.forecasts import ForecastTable
+from market.table.schema import PATH_STATS_SCHEMA, STEPS_SCHEMA
 from tests.backtest.made_up import MODEL, random_market, random_scores
 
 
@@ -35,7 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
     flags = {20: int(Flag.IN_SAMPLE)}
     for model in (MODEL, "model-b"):
-        rows = market.forecasts(
+        rows = market.table.forecasts(
             random_scores(market, 41, [20, 25, 30, 35, 40]),
             flags=flags if model == MODEL else None,
             model_id=model,

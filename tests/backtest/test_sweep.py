@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backtest import BacktestSettings, metrics, run_backtest
+from backtest import BacktestSettings, run_backtest
+from backtest.figures import metrics
 from backtest.report.sweep_page import write_sweep_page
 from backtest.sweep import SweepPlan, collect, evaluate, expand, plan_sweep
 from market.errors import ConfigError
@@ -33,7 +34,7 @@ def market() -> Market:
 
 @pytest.fixture(scope="module")
 def table(market: Market) -> pl.DataFrame:
-    return market.forecasts(random_scores(market, 51, range(10, 80, 5)))
+    return market.table.forecasts(random_scores(market, 51, range(10, 80, 5)))
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 from cluster.cli import main
 from cluster.session import ray_session
 from cluster.settings import ForecastSettings
-from market.history import MarketHistory
-from market.importers import import_frame
+from market.importing.files import import_frame
+from market.lake.history import MarketHistory
 from market.spec import Label, StoreSpec
 from market.synthetic import SimulatorParams, simulate_market
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.nightly import NightlySettings
+from cluster.night.settings import NightlySettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "cluster"
 

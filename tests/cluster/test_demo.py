@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from market.flags import Flag
-from market.forecasts import ForecastTable
+from market.table.forecasts import ForecastTable
 
 
 def run_demo(out: Path) -> str:

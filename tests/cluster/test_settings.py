@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cluster.forecasting.tally import Activity
 from cluster.session import replica_bounds
 from cluster.settings import ForecastSettings, load_settings
-from cluster.tally import Activity
 from market.errors import ConfigError
 
 REQUIRED = {"store": "s", "out": "o", "as_of": "2016-01-08"}

@@ -12,9 +12,9 @@ import pytest
 from backtest import BacktestSettings
 from backtest.sweep import SweepPlan, evaluate, expand, plan_sweep
 from cluster.settings import load_settings
-from cluster.sweep_job import SweepRequest, on_ray
+from cluster.sweep import SweepRequest, on_ray
 from market.errors import ConfigError
-from market.history import MarketHistory
+from market.lake.history import MarketHistory
 from tests.cluster.conftest import Outcome
 
 

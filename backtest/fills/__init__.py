@@ -1,0 +1,1 @@
+"""From target weights to fills and equity. Imports nothing of the rest of the backtest."""

@@ -1,0 +1,186 @@
+"""When an order fills and how much of it. Knows numbers alone: no bars, no portfolio.
+
+`Config` is what the kernels read: costs and rules of one configuration as a flat record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.fills.costs import Costs
+from market.errors import BacktestInputError
+
+FillPrice = Literal["open", "close", "vwap"]
+
+DUST = 1e-12
+"""Relative size below which a difference in shares is rounding, not an order."""
+LOT_SLACK = 1e-9
+"""Lots short by less than this count as whole."""
+
+
+class Reason(IntEnum):
+    """Why an order did not trade, or not in full; NONE where it did."""
+
+    NONE = 0
+    NO_PRICE = 1
+    PRICE_LIMIT = 2
+    VOLUME = 3
+    SAME_SESSION = 4
+    NO_CASH = 5
+    DELISTED = 6
+    LEVERAGE = 7
+    LOT = 8
+    NO_VOLATILITY = 9
+    NOT_LISTED = 10
+
+
+WORDS = {
+    Reason.NO_PRICE: "no price",
+    Reason.PRICE_LIMIT: "price limit",
+    Reason.VOLUME: "volume",
+    Reason.SAME_SESSION: "bought this session",
+    Reason.NO_CASH: "no cash",
+    Reason.DELISTED: "delisted",
+    Reason.LEVERAGE: "leverage limit",
+    Reason.LOT: "less than a lot",
+    Reason.NO_VOLATILITY: "no volatility estimate",
+    Reason.NOT_LISTED: "no price at the decision",
+}
+
+
+class Kind(IntEnum):
+    """What an order came from."""
+
+    TRADE = 0
+    PAYOUT = 1
+    """A delisted name's, free of cost."""
+    MARGIN_CALL = 2
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How decisions become fills; `backtest.fills.oracle` says in which order."""
+
+    lag: int = 1
+    """Bars from the decision's close to the fill. 0 fills at the close the decision was made from,
+    which nobody can: refused unless `allow_same_bar`."""
+    fill: FillPrice = "open"
+    """Reference price on the fill bar; vwap is the proxy (open + high + low + close) / 4."""
+    allow_same_bar: bool = False
+    """Permit lag 0; reports flag it."""
+    inside_bar: bool = False
+    """Keep fill prices within the bar's low and high."""
+    participation: float = 0.0
+    """Largest share of the fill bar's volume one order may take; 0: no cap."""
+    carry: bool = False
+    """Try again on the following bars what could not fill, until the next decision fills; else it
+    is cancelled. What cash or leverage did not allow is never carried."""
+    lot: float = 0.0
+    """Raw shares per lot; 0: fractional shares. Selling out is never rounded."""
+    t_plus_one: bool = False
+    """Shares bought in a session cannot be sold in it."""
+    limit: float = 0.0
+    """Price limit as a fraction: no buy at a reference price up by this much on the last close, no
+    sell at one down by as much; 0: none."""
+    short: bool = False
+    """Allow negative weights."""
+    leverage: float = 1.0
+    """Most gross exposure over equity, at decisions and after every fill that adds to it."""
+    maintenance: float = 0.0
+    """Equity over gross exposure at a close below which everything is sold; 0: no margin calls."""
+
+    def __post_init__(self) -> None:
+        if self.lag < 0:
+            raise BacktestInputError(f"lag {self.lag}: must be 0 or more bars")
+        if self.lag == 0 and not self.allow_same_bar:
+            raise BacktestInputError(
+                "lag 0 fills at the very close the decision was made from, which nobody can do. "
+                "Use --lag 1, or --allow-same-bar to do it anyway, flagged on the report."
+            )
+        if self.lag == 0 and self.fill != "close":
+            raise BacktestInputError(
+                f"lag 0 with fill {self.fill}: the {self.fill} of a bar is over when its close "
+                "decides. Use --fill close."
+            )
+        for name, least, most in (
+            ("participation", 0.0, 1.0),
+            ("lot", 0.0, np.inf),
+            ("limit", 0.0, 1.0),
+            ("leverage", 0.0, 100.0),
+            ("maintenance", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            if not (least <= value <= most and np.isfinite(value)):
+                raise BacktestInputError(f"{name} {value}: must be from {least} to {most}")
+        if self.leverage == 0:
+            raise BacktestInputError("leverage 0: nothing could be bought")
+
+    @property
+    def margin(self) -> bool:
+        """A margin account: gross exposure is limited, not cash."""
+        return self.short or self.leverage > 1
+
+
+CONFIG = np.dtype(
+    [
+        ("targets", np.int64),
+        ("cash", np.float64),
+        ("rate", np.float64),
+        ("per_share", np.float64),
+        ("min_fee", np.float64),
+        ("slippage", np.float64),
+        ("slippage_volatility", np.float64),
+        ("impact", np.float64),
+        ("borrow", np.float64),
+        ("cash_rate", np.float64),
+        ("debit_rate", np.float64),
+        ("lag", np.int64),
+        ("inside_bar", np.bool_),
+        ("participation", np.float64),
+        ("carry", np.bool_),
+        ("lot", np.float64),
+        ("t_plus_one", np.bool_),
+        ("limit", np.float64),
+        ("margin", np.bool_),
+        ("leverage", np.float64),
+        ("maintenance", np.float64),
+    ]
+)
+"""One configuration as the kernels read it; rates are per bar."""
+
+
+def configs(
+    many: list[tuple[int, Costs, Rules, float]], bars_per_year: float
+) -> npt.NDArray[np.void]:
+    """Records of (index of the target set, costs, rules, starting cash)."""
+    out = np.zeros(len(many), CONFIG)
+    for i, (targets, costs, rules, cash) in enumerate(many):
+        out[i] = (
+            targets,
+            cash,
+            costs.commission_bps / 10_000,
+            costs.commission_per_share,
+            costs.min_fee,
+            costs.slippage_bps / 10_000,
+            costs.slippage_volatility,
+            costs.impact,
+            costs.borrow_bps / 10_000 / bars_per_year,
+            costs.cash_rate / bars_per_year,
+            costs.debit_rate / bars_per_year,
+            rules.lag,
+            rules.inside_bar,
+            rules.participation,
+            rules.carry,
+            rules.lot,
+            rules.t_plus_one,
+            rules.limit,
+            rules.margin,
+            rules.leverage,
+            rules.maintenance,
+        )
+    return out

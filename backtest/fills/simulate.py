@@ -1,0 +1,228 @@
+"""Target weights to fills and equity, as frames. Knows prices, weights, costs and rules.
+
+The order of events within a bar is written down in `backtest.fills.oracle`; the kernels do the
+work.
+
+Legend: T bars, N symbols of the price table, C configurations, K statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from backtest.fills.costs import Costs
+from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
+from backtest.fills.prices import PriceTable, kernel_inputs
+from backtest.fills.rules import WORDS, Kind, Reason, Rules, configs
+from backtest.fills.simulation import Simulation
+from backtest.fills.stats import N_TOTALS, STATS, Total
+from backtest.fills.targets import check_targets, target_set
+from market.errors import BacktestInputError
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+Compat = Literal["none", "vectorbt"]
+
+
+def simulate(
+    targets: Targets,
+    prices: PriceTable,
+    costs: Costs,
+    rules: Rules = Rules(),
+    *,
+    cash: float,
+    first_row: int,
+    last_row: int,
+    bars_per_year: float = 252.0,
+    compat: Compat = "none",
+    actions: pl.DataFrame | None = None,
+    factor_TN: Float | None = None,
+) -> Simulation:
+    """Trade one target set from `first_row` (all cash at its close) to the close of `last_row`.
+
+    compat="vectorbt" sizes and fills as vectorbt's `from_orders` would at the same prices, with
+    `min_fee` as its (added) fixed fee; of the rules it reads lag, fill, lot and short alone.
+    actions, factor_TN: see `prices.kernel_inputs`. bars_per_year turns yearly rates into rates per
+    bar. Raises BacktestInputError as `check_targets`.
+    """
+    check_targets(targets, prices, rules)
+    inputs = kernel_inputs(prices, costs, rules, actions=actions, factor_TN=factor_TN)
+    config = configs([(0, costs, rules, cash)], bars_per_year)[0]
+    n_rows = last_row - first_row + 1
+    equity_T, cash_T, totals = np.empty(n_rows), np.empty(n_rows), np.zeros(N_TOTALS)
+
+    def walk(n_orders: int, n_misses: int) -> tuple[int, int, Recorded]:
+        recorded = Recorded(np.zeros(n_orders, ORDER), np.zeros(n_misses, MISS))
+        if compat == "vectorbt":
+            from backtest.fills.vectorbt_rules import vectorbt_nb
+
+            lot = rules.lot or np.nan
+            count = vectorbt_nb(
+                inputs.fill_TN, inputs.mark_TN, targets, config, lot, not rules.short,
+                first_row, last_row, equity_T, cash_T, recorded,
+            )  # fmt: skip
+            return count, 0, recorded
+        from backtest.fills.kernels import simulate_nb
+
+        counts = simulate_nb(
+            inputs, targets, config, first_row, last_row, equity_T, cash_T, totals, recorded
+        )
+        return *counts, recorded
+
+    n_orders, n_misses, _ = walk(0, 0)
+    *_, recorded = walk(n_orders, n_misses)
+    daily = pl.DataFrame(
+        {
+            "timestamp": prices.labels_T[first_row : last_row + 1],
+            "close_utc": prices.close_utc_T[first_row : last_row + 1],
+            "equity": equity_T,
+            "cash": cash_T,
+            "invested": equity_T - cash_T,
+        }
+    ).with_columns(pl.col("close_utc").dt.replace_time_zone("UTC"))
+    orders = _orders(recorded.orders, prices)
+    row_R = targets.row_R[targets.row_R >= first_row]
+    fillable_R = row_R[row_R + rules.lag <= last_row]
+    return Simulation(
+        daily=daily,
+        orders=orders,
+        rebalances=_rebalances(fillable_R, rules.lag, orders, equity_T, prices, first_row),
+        untraded=_untraded(recorded, prices),
+        unfilled_decisions=len(row_R) - len(fillable_R),
+        totals={total.name.lower(): float(totals[total]) for total in Total},
+    )
+
+
+def simulate_many(
+    targets: Targets,
+    prices: PriceTable,
+    many: Sequence[tuple[int, Costs, Rules, float]],
+    *,
+    first_row: int,
+    last_row: int,
+    bars_per_year: float,
+) -> pl.DataFrame:
+    """Statistics (`backtest.fills.stats.STATS`) of many configurations, one row each, in order.
+
+    many: (index of the target set, costs, rules, starting cash). A pool of cash of its own, as for
+    each group of symbols, is a configuration with its own target set. Configurations run in
+    parallel; a result depends neither on the number of threads nor on its neighbours. All must
+    share one fill price. Raises BacktestInputError where they do not, and as `check_targets`.
+    """
+    from backtest.fills.kernels import simulate_many_nb
+
+    inputs = shared_inputs(targets, prices, many)
+    records, whole = configs(list(many), bars_per_year), np.array([0, last_row - first_row])
+    stats_CK, _ = simulate_many_nb(
+        inputs, targets, records, first_row, last_row, bars_per_year, whole
+    )
+    return pl.DataFrame(dict(zip(STATS, stats_CK.T, strict=True)))
+
+
+def shared_inputs(
+    targets: Targets, prices: PriceTable, many: Sequence[tuple[int, Costs, Rules, float]]
+) -> Inputs:
+    """Kernel inputs that serve every configuration; each target set is checked against its own
+    rules. All configurations must share one fill price."""
+    fills = {rules.fill for _, _, rules, _ in many}
+    if len(fills) != 1:
+        raise BacktestInputError(f"configurations fill at {', '.join(sorted(fills))}: choose one")
+    for at, short, leverage in sorted({(s, r.short, r.leverage) for s, _, r, _ in many}):
+        check_targets(target_set(targets, at), prices, Rules(short=short, leverage=leverage))
+    rules = Rules(
+        fill=fills.pop(),
+        inside_bar=any(rules.inside_bar for _, _, rules, _ in many),
+        participation=max(rules.participation for _, _, rules, _ in many),
+        lag=1,
+    )
+    costs = Costs(
+        slippage_volatility=max(costs.slippage_volatility for _, costs, _, _ in many),
+        impact=max(costs.impact for _, costs, _, _ in many),
+    )
+    return kernel_inputs(prices, costs, rules)
+
+
+def _orders(filled: Any, prices: PriceTable) -> pl.DataFrame:
+    decided_M, row_M = filled["decided"], filled["row"]
+    payout_M = filled["kind"] == Kind.PAYOUT
+    as_of_M = np.where(decided_M < 0, np.datetime64("NaT"), prices.close_utc_T[decided_M])
+    size_M = np.abs(filled["size"])
+    return pl.DataFrame(
+        {
+            "as_of": as_of_M.astype("datetime64[us]"),
+            "timestamp": prices.labels_T[row_M],
+            "close_utc": prices.close_utc_T[row_M],
+            "symbol": [prices.symbols[column] for column in filled["column"]],
+            "side": np.where(filled["size"] > 0, "buy", "sell").tolist(),
+            "size": size_M,
+            "reference": filled["reference"].copy(),
+            "price": filled["price"].copy(),
+            "value": size_M * filled["price"],
+            "fee": filled["fee"].copy(),
+            "slippage": size_M * np.abs(filled["price"] - filled["reference"]),
+            "settled": payout_M,
+            "margin_call": filled["kind"] == Kind.MARGIN_CALL,
+        },
+        schema_overrides={"symbol": pl.String, "side": pl.String},
+    ).with_columns(pl.col("as_of", "close_utc").dt.replace_time_zone("UTC"))
+
+
+def _rebalances(
+    row_R: Int, lag: int, orders: pl.DataFrame, equity_T: Float, prices: PriceTable, first_row: int
+) -> pl.DataFrame:
+    """One row per decision that filled; carried orders count with their decision."""
+    frame = pl.DataFrame(
+        {
+            "as_of": prices.close_utc_T[row_R],
+            "timestamp": prices.labels_T[row_R + lag],
+            "equity": equity_T[row_R - first_row],
+        }
+    ).with_columns(pl.col("as_of").dt.replace_time_zone("UTC"))
+    per_date = (
+        orders.filter(~pl.col("settled"))
+        .group_by("as_of")
+        .agg(
+            pl.col("value").sum().alias("traded"),
+            pl.col("fee", "slippage").sum(),
+            pl.len().cast(pl.Int64).alias("orders"),
+        )
+    )
+    return (
+        frame.join(per_date, on="as_of", how="left", maintain_order="left")
+        .with_columns(
+            pl.col("traded", "fee", "slippage").fill_null(0.0), pl.col("orders").fill_null(0)
+        )
+        .with_columns((pl.col("traded") / (2 * pl.col("equity"))).alias("turnover"))
+    )
+
+
+def _untraded(recorded: Recorded, prices: PriceTable) -> pl.DataFrame:
+    """Misses as a frame. A buy that was merely cut to the cash left is no miss."""
+    misses, orders = recorded.misses, recorded.orders
+    place = len(prices.symbols)
+    short_of_money = np.isin(misses["reason"], (Reason.NO_CASH, Reason.LEVERAGE))
+    traded = np.isin(
+        misses["row"] * place + misses["column"], orders["row"] * place + orders["column"]
+    )
+    misses = misses[~(short_of_money & traded)]
+    held = []
+    for miss in misses:
+        before = (orders["column"] == miss["column"]) & (orders["row"] < miss["row"])
+        sizes = orders["size"][before]
+        held.append(bool(abs(sizes.sum()) > 1e-9 * max(np.abs(sizes).max(initial=0.0), 1e-300)))
+    return pl.DataFrame(
+        {
+            "as_of": prices.close_utc_T[misses["decided"]],
+            "timestamp": prices.labels_T[misses["row"]],
+            "symbol": [prices.symbols[c] for c in misses["column"]],
+            "weight": misses["weight"].copy(),
+            "held": held,
+            "reason": [WORDS[Reason(reason)] for reason in misses["reason"]],
+        },
+        schema_overrides={"symbol": pl.String, "reason": pl.String, "held": pl.Boolean},
+    ).with_columns(pl.col("as_of").dt.replace_time_zone("UTC"))

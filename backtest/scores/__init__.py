@@ -1,0 +1,1 @@
+"""Where scores come from, and on which dates they decide."""

@@ -1,0 +1,43 @@
+"""Scores by past return. Knows price tables, nothing of portfolios."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from backtest.fills.prices import PriceTable
+from market.errors import BacktestInputError
+
+Int = npt.NDArray[np.int64]
+
+
+def momentum_scores(prices: PriceTable, row_D: Int, bars: int, skip: int) -> pl.DataFrame:
+    """close[t − skip] / close[t − bars] − 1 at each decision row t; reads nothing after t.
+
+    Only names with a bar at t, and closes at both ends, get a row (Jegadeesh & Titman 1993 skip the
+    most recent month: bars 252, skip 21 on daily bars).
+    """
+    if not 0 <= skip < bars:
+        raise BacktestInputError(f"momentum of {bars} bars with skip {skip}: rule 0 <= skip < bars")
+    row_D = row_D[row_D >= bars]
+    if not len(row_D):
+        raise BacktestInputError(
+            f"momentum of {bars} bars needs as many before the first decision; the bars given end "
+            f"{prices.sessions_T[-1]}. Load earlier bars, or choose fewer."
+        )
+    value_DN = prices.mark_TN[row_D - skip] / prices.mark_TN[row_D - bars] - 1
+    known_DN = np.isfinite(value_DN) & np.isfinite(prices.close_TN[row_D])
+    d, c = np.nonzero(known_DN)
+    return pl.DataFrame(
+        {
+            "as_of": prices.close_utc_T[row_D[d]],
+            "as_of_date": prices.sessions_T[row_D[d]],
+            "symbol": np.array(prices.symbols)[c].tolist(),
+            "score": value_DN[d, c],
+            "mean": np.full(len(d), np.nan),
+            "deviation": np.full(len(d), np.nan),
+            "last_close": prices.close_TN[row_D[d], c],
+            "flags": np.zeros(len(d), np.int32),
+        }
+    ).with_columns(pl.col("as_of").dt.replace_time_zone("UTC"))

@@ -1,0 +1,1 @@
+"""From scores to target weights: strategies, their weightings and their caps."""

@@ -1,0 +1,77 @@
+"""Decisions to target weights: what a strategy may see is gathered here, then it decides.
+
+Legend: D decisions, N symbols.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.fills.inputs import Targets
+from backtest.scores.decisions import Decisions
+from backtest.settings import BacktestSettings
+from backtest.weights.risk import volatility_and_beta, window_returns
+from backtest.weights.settings import Signals, StrategySettings
+from backtest.weights.strategies import build_targets
+from market.errors import BacktestInputError
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+
+def strategy_of(settings: BacktestSettings) -> StrategySettings:
+    """The strategy among the settings."""
+    names = set(StrategySettings.__dataclass_fields__) - {"name"}
+    return StrategySettings(
+        name=settings.strategy, **{name: getattr(settings, name) for name in names}
+    )
+
+
+def targets_of(
+    decisions: Decisions,
+    strategy: StrategySettings,
+    periods: float,
+    groups: dict[str, str] | None = None,
+) -> Targets:
+    """Target weights of the strategy on these decisions."""
+    marks = decisions.prices.mark_TN
+    volatility_DN = beta_DN = None
+    if strategy.weighting == "inverse_volatility" or strategy.neutral == "beta":
+        volatility_DN, beta_DN = volatility_and_beta(marks, decisions.row_D)
+    kelly = strategy.name == "kelly"
+    signals = Signals(
+        row_D=decisions.row_D,
+        score_DN=decisions.matrix("score"),
+        volatility_DN=volatility_DN,
+        beta_DN=beta_DN,
+        mean_DN=decisions.matrix("mean") if kelly else None,
+        deviation_DN=_deviations(decisions) if kelly else None,
+        window_return=lambda row, column_K: window_returns(marks, row, column_K),
+    )
+    return build_targets(
+        strategy, signals, bars_per_year=periods, group_N=_group_numbers(decisions, groups)
+    )
+
+
+def _deviations(decisions: Decisions) -> Float:
+    deviation_DN = decisions.matrix("deviation")
+    if not np.isfinite(deviation_DN).any():
+        raise BacktestInputError(
+            "Kelly weights need the mean and deviation of a path distribution: use --forecasts "
+            "with the column close_std"
+        )
+    return deviation_DN
+
+
+def _group_numbers(decisions: Decisions, groups: dict[str, str] | None) -> Int | None:
+    if groups is None:
+        return None
+    missing = [symbol for symbol in decisions.prices.symbols if symbol not in groups]
+    if missing:
+        raise BacktestInputError(
+            f"{missing[0]}: has no group, and {len(missing) - 1} more have none (rule: max_group "
+            "needs the group of every symbol)"
+        )
+    labels = np.array([groups[symbol] for symbol in decisions.prices.symbols])
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)

@@ -1,0 +1,1 @@
+"""A forecast run: plan, stream, replicas, staging, commit."""

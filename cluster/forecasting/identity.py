@@ -1,0 +1,82 @@
+"""What a run id is made of: the one answer. Knows what rows depend on, nothing of Ray.
+
+A run's id is a hash of everything that changes its rows: the model, the settings, the numeric tile,
+and the bars actually read (those up to each as_of; later ones change nothing).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.settings import ForecastSettings
+from forecaster.registry import LoadedModel
+from market.lake.history import MarketHistory
+from market.spec import AsOf
+from market.windows import SymbolSeries, window_at
+
+
+def digest(content: bytes) -> str:
+    """16 hexadecimal digits that name a content."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def bars_read(
+    series: SymbolSeries, eligible: Sequence[AsOf], lookback: int
+) -> npt.NDArray[np.bool_]:
+    """Which bars of a series the windows of these moments read, shape (bars,)."""
+    read_N = np.zeros(len(series), dtype=np.bool_)
+    for as_of in eligible:
+        window = window_at(series, as_of, lookback)
+        read_N[window.first : window.last] = True
+    return read_N
+
+
+def bars_digest(series: SymbolSeries, read_N: npt.NDArray[np.bool_], eligible: list[AsOf]) -> bytes:
+    """Hash of what a symbol's forecasts depend on: its moments and every bar of its windows."""
+    hashed = hashlib.blake2b(digest_size=16)
+    hashed.update(json.dumps([series.symbol, [str(a.close_us) for a in eligible]]).encode())
+    for column in (
+        series.timestamps_N,
+        series.close_utc_N,
+        series.values_NF,
+        series.flags_N,
+    ):
+        hashed.update(np.ascontiguousarray(column[read_N]).tobytes())
+    return hashed.digest()
+
+
+def identity_of(
+    history: MarketHistory,
+    loaded: LoadedModel,
+    settings: ForecastSettings,
+    as_ofs: Sequence[AsOf],
+    bars: str,
+) -> dict[str, Any]:
+    """What the run id is the hash of; `bars` is the hash of the bars read."""
+    spec = history.spec
+    return {
+        "model_id": loaded.forecaster.model_id,
+        "as_of": [as_of.close_utc.isoformat() for as_of in as_ofs],
+        "lookback": settings.lookback,
+        "horizon": settings.horizon,
+        "paths": settings.paths,
+        "sampling": {
+            "temperature": settings.temperature,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+        },
+        "seed": settings.seed,
+        "repair": settings.repair,
+        "keep_paths": settings.keep_paths,
+        # The driver, which may have no GPU, loads the model on its CPU.
+        "numerics": dict(loaded.forecaster.numerics(settings.paths, settings.device)),
+        "spec": [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],
+        "trained_through": None if loaded.trained_through is None else str(loaded.trained_through),
+        "bars": bars,
+    }

@@ -1,0 +1,111 @@
+"""Sample paths to rows of the forecast table. Knows columns; no storage, no Ray.
+
+Legend: B series, S paths, H horizon, F features, Q quantiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from cluster.forecasting.staging import Frames, SeriesNote
+from cluster.forecasting.work import ReplicaJob, Task
+from forecaster.interface import SamplePaths
+from forecaster.summary import QUANTILES, summarise
+from market.calendars import utc_datetime
+from market.fields import FEATURES
+from market.flags import Flag
+from market.table.schema import SCHEMAS
+
+
+def series_notes(tasks: Sequence[Task], paths: SamplePaths) -> list[SeriesNote]:
+    return [
+        SeriesNote(task.window.symbol, utc_datetime(task.window.as_of), int(flags), int(repaired))
+        for task, flags, repaired in zip(tasks, paths.flags_B, paths.repaired_B, strict=True)
+    ]
+
+
+def table_rows(job: ReplicaJob, tasks: Sequence[Task], paths: SamplePaths) -> Frames:
+    """Table rows of a batch, in the order of its tasks."""
+    summary = summarise(paths)
+    n_series, n_paths, horizon = len(paths), job.paths, job.horizon
+    sessions_B = [task.series.sessions_N[task.window.last - 1] for task in tasks]
+    flags_B = np.array(
+        [
+            int(flags)
+            | int(np.bitwise_or.reduce(task.series.flags_N[task.window.first : task.window.last]))
+            | _in_sample(job, session)
+            for task, flags, session in zip(tasks, paths.flags_B, sessions_B, strict=True)
+        ],
+        dtype=np.int32,
+    )
+    keys = pl.DataFrame(
+        {
+            "as_of_date": np.array(sessions_B, dtype="datetime64[D]"),
+            "as_of": paths.as_of_B,
+            "symbol": paths.symbols,
+            "last_close": paths.last_close_B,
+            "data_through": np.array([t.series.close_utc_N[t.window.last - 1] for t in tasks]),
+            "flags": flags_B,
+        }
+    ).with_columns(
+        pl.col("as_of", "data_through").dt.replace_time_zone("UTC"),
+        run_id=pl.lit(job.run_id),
+        model_id=pl.lit(job.model_id),
+        freq=pl.lit(job.spec.freq),
+        venue=pl.lit(job.spec.venue, dtype=pl.String),
+        price_basis=pl.lit(job.spec.price_basis),
+        n_paths=pl.lit(n_paths),
+    )
+
+    steps = _repeat(keys, horizon).with_columns(
+        pl.Series("step", np.tile(np.arange(1, horizon + 1), n_series)),
+        pl.Series("timestamp", paths.timestamps_BH.reshape(-1)),
+        pl.Series("p_up", summary.p_up_BH.reshape(-1)),
+        *(
+            pl.Series(f"{feature}_{statistic}", values_BH.reshape(-1), nan_to_null=True)
+            for f, feature in enumerate(FEATURES)
+            for statistic, values_BH in (
+                ("mean", summary.mean_BHF[..., f]),
+                ("std", summary.std_BHF[..., f]),
+                *(
+                    (f"q{round(100 * level):02d}", summary.quantiles_BHFQ[..., f, q])
+                    for q, level in enumerate(QUANTILES)
+                ),
+            )
+        ),
+    )
+    path_stats = keys.with_columns(
+        pl.lit(horizon).alias("horizon"),
+        pl.Series("return_mean", list(summary.return_mean_BH)),
+        pl.Series("return_std", list(summary.return_std_BH)),
+        pl.Series("expected_drawdown", summary.expected_drawdown_B),
+        pl.Series("path_volatility", summary.path_volatility_B),
+    )
+    frames: Frames = {"steps": steps, "path_stats": path_stats}
+    if job.keep_paths:
+        path_S, step_H = np.arange(n_paths), np.arange(1, horizon + 1)
+        frames["paths"] = _repeat(keys, n_paths * horizon).with_columns(
+            pl.Series("path", np.tile(np.repeat(path_S, horizon), n_series)),
+            pl.Series("step", np.tile(step_H, n_series * n_paths)),
+            *(
+                pl.Series(feature, paths.values_BSHF[..., f].reshape(-1))
+                for f, feature in enumerate(FEATURES)
+            ),
+        )
+    return {
+        kind: frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
+        for kind, frame in frames.items()
+    }
+
+
+def _repeat(frame: pl.DataFrame, times: int) -> pl.DataFrame:
+    """Every row `times` times in a row."""
+    return frame[np.repeat(np.arange(frame.height), times)]
+
+
+def _in_sample(job: ReplicaJob, session: np.datetime64) -> int:
+    through = job.trained_through
+    return int(Flag.IN_SAMPLE) if through is not None and session <= np.datetime64(through) else 0

@@ -1,0 +1,1 @@
+"""One night: import, quality, forecast, commit, publish, report."""

@@ -1,0 +1,152 @@
+"""One night: new bars in, a look at their quality, forecast, commit, publish, report.
+
+Knows the order of things; prints nothing. Twice in a row does the work once; two at once do it once
+and both say so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from cluster.forecasting.job import run_forecast
+from cluster.night.page import night_page
+from cluster.night.report import NightReport, Status
+from cluster.night.settings import NightlySettings
+from market.errors import ConfigError, StoreError
+from market.importing.files import ImportOptions, find_files, import_files
+from market.lake.history import MarketHistory
+from market.lake.manifest import current_version
+from market.lake.quality import quality
+from market.leases import LeaseHeldError, hold
+from market.storage import Folder
+from market.table.forecasts import ForecastTable
+
+Report = Callable[[str, int, int], None]
+
+_LEASE = "nightly"
+_IMPORTED = "nightly/imported.json"
+
+
+def run_nightly(
+    settings: NightlySettings, report: Report = lambda stage, done, total: None
+) -> NightReport:
+    """One night, safe to repeat and to race.
+
+    Another one at work on the same table is waited for (forecast: wait_for_other_s). Raises
+    CandlecastError for input that cannot be read; bars that fail the gate end as "stopped".
+    """
+    started, begun = datetime.now(UTC), time.monotonic()
+    table = ForecastTable(settings.out)
+    wait_s = float(settings.forecast.get("wait_for_other_s", 600.0))
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(hold(table.leases, _LEASE))
+                break
+            except LeaseHeldError as held:
+                if time.monotonic() - begun >= wait_s:
+                    return NightReport(
+                        "running elsewhere", started, time.monotonic() - begun, str(held.holder)
+                    )
+                report("wait", 0, 0)
+                time.sleep(1.0)
+        found = _night(settings, table, started, begun, report)
+        return _reported(settings, found)
+
+
+def _night(
+    settings: NightlySettings,
+    table: ForecastTable,
+    started: datetime,
+    begun: float,
+    report: Report,
+) -> NightReport:
+    report("import", 0, 0)
+    files, bars, rejected = _import(settings, table.folder)
+    history = MarketHistory.open(settings.store)
+    sessions = history.sessions()
+    if not sessions:
+        raise StoreError(f"{settings.store}: holds no bars; put files into {settings.drop}")
+    as_of = history.resolve_as_of(settings.as_of or sessions[-1])
+    forecast = settings.forecast_settings(as_of, history.version)
+    seen = quality(history, as_of)
+    objections = seen.objections(settings.gate)
+
+    def night(status: Status, **more: Any) -> NightReport:
+        return NightReport(
+            status,
+            started,
+            time.monotonic() - begun,
+            quality=seen,
+            new_bars=bars,
+            new_quarantine=rejected,
+            files=files,
+            store_version=history.version,
+            **more,
+        )
+
+    if objections:
+        return night("stopped", stop="; ".join(objections))
+    try:
+        made = run_forecast(forecast, report)
+    except LeaseHeldError as held:
+        return night("running elsewhere", stop=str(held.holder))
+    return night("already done" if made.already_done else "done", forecast=made)
+
+
+def _import(settings: NightlySettings, out: Folder) -> tuple[int, int, int]:
+    """Files of the drop folder that were not imported yet: how many, new bars, rejected rows."""
+    if not settings.drop.is_dir():
+        raise ConfigError(f"drop: {settings.drop}: no such folder; make it, or name another")
+    try:
+        known: dict[str, Any] = json.loads(out.read(_IMPORTED))
+    except (FileNotFoundError, ValueError):
+        known = {}
+    there = {}
+    for path in sorted(settings.drop.iterdir()):
+        if path.is_file() and path.suffix.lower() in (".csv", ".parquet", ".pq", ".txt", ".tsv"):
+            stat = path.stat()
+            there[path.name] = [stat.st_size, stat.st_mtime_ns]
+    if current_version(settings.store.resolve()) is None:
+        known = {}  # the store was lost or is new: everything counts again
+    fresh = [settings.drop / name for name, mark in there.items() if known.get(name) != mark]
+    if not fresh:
+        return 0, 0, 0
+    given = settings.bars
+    done = import_files(
+        find_files(fresh),
+        settings.store,
+        ImportOptions(
+            venue=given.venue,
+            freq=given.freq,
+            tz=given.tz,
+            label=given.label,
+            columns=given.columns,
+            price_basis=given.price_basis,
+        ),
+        on_conflict=given.on_conflict,
+    )
+    out.write(_IMPORTED, json.dumps(there, indent=1).encode())
+    return len(fresh), done.new_bars, sum(done.quarantined.values())
+
+
+def _reported(settings: NightlySettings, night: NightReport) -> NightReport:
+    """Write the summary, and the page of a night that did or stopped something."""
+
+    folder = Folder(settings.reports)
+    content = json.dumps(night.summary(), indent=1).encode()
+    folder.write("last.json", content)
+    if night.quality is None or folder.path is None:
+        return night
+    name = str(night.quality.as_of.session)
+    page = folder.path / f"{name}.html"
+    if night.status in ("done", "stopped") or not page.exists():
+        folder.write(f"{name}.html", night_page(settings, night).encode())
+        folder.write(f"{name}.json", content)
+    return replace(night, page=page)

@@ -1,0 +1,59 @@
+"""What a night found or did. A plain record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from cluster.forecasting.job import ForecastReport
+from market.lake.quality import Quality
+
+Status = Literal["done", "already done", "running elsewhere", "stopped"]
+
+
+@dataclass(frozen=True)
+class NightReport:
+    """What one call of nightly found or did."""
+
+    status: Status
+    started_at: datetime
+    seconds: float
+    stop: str | None = None
+    """Why nothing was forecast."""
+    quality: Quality | None = None
+    new_bars: int = 0
+    new_quarantine: int = 0
+    files: int = 0
+    store_version: str | None = None
+    forecast: ForecastReport | None = None
+    page: Path | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """For monitoring: flat, JSON-ready; the same keys whatever happened."""
+        seen, made = self.quality, self.forecast
+        record = made.record if made else None
+        return {
+            "status": self.status,
+            "stop": self.stop,
+            "as_of": None if seen is None else str(seen.as_of.session),
+            "started_at": self.started_at.isoformat(timespec="seconds"),
+            "seconds": round(self.seconds, 3),
+            "run_id": record.run_id if record else None,
+            "model": record.model if record else None,
+            "forecasts": record.n_forecasts if record else 0,
+            "failed": sum(len(note.symbols) for note in record.failed) if record else 0,
+            "excluded": sum(len(note.symbols) for note in record.skipped) if record else 0,
+            "symbols_present": seen.present if seen else None,
+            "symbols_missing": len(seen.missing) if seen else None,
+            "rows_quarantined": seen.quarantined if seen else None,
+            "files_imported": self.files,
+            "new_bars": self.new_bars,
+            "new_quarantined_rows": self.new_quarantine,
+            "store_version": self.store_version,
+            "utilisation": round(made.activity.utilisation(made.replicas), 4)
+            if made and made.activity
+            else None,
+            "stage_seconds": {k: round(v, 3) for k, v in made.seconds.items()} if made else {},
+        }

@@ -1,0 +1,166 @@
+"""Memory-mapped series of a history lake, built once per version. Knows the lake, files, Ray Data.
+
+A folder of series appears under its name whole or not at all; what a killed build left behind is
+removed by the next one. Training workers then map the folder: no bar passes through Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forecaster.training.config import TrainingError
+from forecaster.training.data.series_file import (
+    FORMAT,
+    SeriesIndex,
+    allocate,
+    fill,
+    is_sealed,
+    seal,
+    store_series,
+)
+from forecaster.training.data.sources import simulated_series
+from forecaster.training.simulations import SimulatedMarkets
+from market.lake.manifest import bucket_of
+from market.leases import LeaseHeldError, hold
+from market.storage import Folder
+
+if TYPE_CHECKING:
+    from market.lake.history import MarketHistory
+
+_SYMBOLS_PER_TASK = 64
+_BUILDER_CPUS = 0.5
+_PARTIAL = ".partial-"
+_WAIT_SECONDS = 600.0
+_POLL_SECONDS = 0.5
+_KEPT_VERSIONS = 3
+"""Series of so many versions of a lake stay; older ones make room."""
+
+
+@dataclass(frozen=True)
+class SeriesSource:
+    """A folder of series, built or not yet."""
+
+    folder: Path
+    key: str
+    """What the bars are."""
+    build: Callable[[Path], None]
+    """Fills and seals an empty folder."""
+
+    @property
+    def is_built(self) -> bool:
+        return is_sealed(self.folder)
+
+
+def lake_source(history: MarketHistory, fallback: Path) -> SeriesSource:
+    """The series of a lake at its version: below the lake, or below `fallback` where the lake may
+    not be written to."""
+    home = history.root if os.access(history.root, os.W_OK) else fallback
+    name = f"{history.version}-{FORMAT}"
+    return SeriesSource(
+        home / "series" / name,
+        f"lake {history.version}",
+        lambda folder: _build_from_lake(history, folder),
+    )
+
+
+def simulated_source(markets: SimulatedMarkets, home: Path) -> SeriesSource:
+    """The series of simulated markets, below `home`."""
+    key = hashlib.blake2b(markets.model_dump_json().encode(), digest_size=8).hexdigest()
+    return SeriesSource(
+        home / "series" / f"simulated-{key}-{FORMAT}",
+        f"simulated {key}",
+        lambda folder: store_series(folder, simulated_series(markets), f"simulated {key}"),
+    )
+
+
+def ensure(source: SeriesSource) -> None:
+    """Builds the folder unless it is there, or somebody else builds it right now: then waits.
+
+    Raises LeaseHeldError where the other has not ended after ten minutes.
+    """
+    until = time.monotonic() + _WAIT_SECONDS
+    while not source.is_built:
+        try:
+            with hold(Folder(source.folder.parent), "series"):
+                if not is_sealed(source.folder):
+                    _build(source)
+        except LeaseHeldError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
+def _build(source: SeriesSource) -> None:
+    home = source.folder.parent
+    for left in home.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished = home / f"{_PARTIAL}{uuid.uuid4().hex}"
+    try:
+        unfinished.mkdir(parents=True)
+        source.build(unfinished)
+        os.replace(unfinished, source.folder)
+    except OSError as error:
+        raise TrainingError(
+            f"{home}: the series cannot be written ({error.strerror}); free space or mend "
+            "permissions, then run the same command again"
+        ) from error
+    built = sorted(filter(is_sealed, home.iterdir()), key=lambda path: path.stat().st_mtime)
+    for old in built[:-_KEPT_VERSIONS]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _build_from_lake(history: MarketHistory, folder: Path) -> None:
+    """Every symbol's bars into place, by Ray tasks that each read along the lake's buckets."""
+    import ray.data
+
+    table = history.symbols()
+    if not table.height:
+        raise TrainingError(
+            f"{history.root}: the store holds no bar; import some with 'candlecast data import'"
+        )
+    index = SeriesIndex(f"lake {history.version}", tuple(table["symbol"]), tuple(table["n_bars"]))
+    allocate(folder, index)
+    places = sorted(
+        zip(index.symbols, index.offsets()[:-1].tolist(), index.lengths, strict=True),
+        key=lambda place: (bucket_of(place[0]), place[0]),
+    )
+    parts = [
+        {"part": places[i : i + _SYMBOLS_PER_TASK]}
+        for i in range(0, len(places), _SYMBOLS_PER_TASK)
+    ]
+
+    def write(row: dict[str, Any]) -> dict[str, Any]:
+        return {"bars": _write_part(history, folder, row["part"])}
+
+    written = (
+        ray.data.from_items(parts, override_num_blocks=len(parts))
+        .map(write, num_cpus=_BUILDER_CPUS)
+        .take_all()
+    )
+    n = sum(int(each["bars"]) for each in written)
+    if n != index.n_bars:
+        raise TrainingError(
+            f"{folder}: {n} of {index.n_bars} bars arrived; is this folder visible to every node?"
+        )
+    seal(folder, index)
+
+
+def _write_part(
+    history: MarketHistory, folder: Path, places: Sequence[tuple[str, int, int]]
+) -> int:
+    """Bars of some symbols into their rows; how many."""
+    found = {one.symbol: one for one in history.series([symbol for symbol, _, _ in places])}
+    for symbol, first, length in places:
+        one = found[symbol]
+        if len(one) != length:
+            raise TrainingError(f"{symbol}: {len(one)} bars read, the store's index says {length}")
+        fill(folder, first, one.values_NF, one.timestamps_N)
+    return sum(length for _, _, length in places)

@@ -1,0 +1,1 @@
+"""From files, queries and frames to checked bars."""

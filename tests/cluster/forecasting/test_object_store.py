@@ -1,0 +1,124 @@
+"""A forecast table in an object store: the same rows as on a disk, through a real S3 protocol."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cluster.forecasting.job import run_forecast
+from cluster.settings import ForecastSettings
+from market.errors import StoreError
+from market.leases import LeaseHeldError, hold, live_leases
+from market.storage import Folder
+from market.table.forecasts import ForecastTable
+from market.table.vacuum import vacuum
+
+pytest.importorskip("s3fs")
+pytest.importorskip("moto")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """URL of an empty bucket in a local S3 server; credentials and endpoint in the environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    environment = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        try:
+            for _ in range(200):
+                try:
+                    put = urllib.request.Request(f"{endpoint}/night", method="PUT")
+                    urllib.request.urlopen(put, timeout=5).close()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            else:
+                pytest.fail("the S3 server did not start")
+            yield "s3://night"
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.mark.filterwarnings("ignore")  # s3fs's own event loop and deprecations
+def test_a_table_in_s3_holds_the_rows_a_folder_does(
+    bucket: str, settings: ForecastSettings, dates: list[str], tmp_path: Path, local_ray: None
+) -> None:
+    flags = {
+        "--store": settings.store, "--as-of": dates[0], "--model": "random-walk",
+        "--lookback": settings.lookback, "--horizon": settings.horizon, "--paths": settings.paths,
+        "--replicas": 1, "--out": f"{bucket}/table",
+    }  # fmt: skip
+    command = [sys.executable, "-c", "from cluster.cli import main; main()", "forecast"]
+    words = [str(word) for pair in flags.items() for word in pair]
+    for said in ("8 (symbol and date)", "already done"):
+        done = subprocess.run(
+            [*command, *words], capture_output=True, text=True, check=False, timeout=200,
+            env=os.environ | {"COLUMNS": "200"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+
+    remote = ForecastTable(f"{bucket}/table")
+    local = settings.model_copy(
+        update={"as_of": dates[0], "model": "random-walk", "out": tmp_path / "local"}
+    )
+    run_forecast(local)
+    on_disk = ForecastTable(tmp_path / "local")
+    assert remote.scan().collect().equals(on_disk.scan().collect(), null_equal=True)
+    assert remote.path_stats().collect().equals(on_disk.path_stats().collect(), null_equal=True)
+    (there,), (here,) = remote.published(), on_disk.published()
+    assert there == here
+    assert remote.runs()[0].dates == on_disk.runs()[0].dates
+    assert remote.plan(here.run_id) is not None
+    assert not remote.folder.exists("staging")
+
+    remote.folder.write("steps/model_id=x/as_of_date=2016-01-01/stray.parquet", b"x")
+    assert vacuum(remote).orphans == (), "young strays stay"
+    assert isinstance(remote.at(version=1).scan().collect(), pl.DataFrame)
+    with pytest.raises(StoreError, match="is not a local folder"):
+        _ = remote.root
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lease_in_s3_has_one_holder(bucket: str) -> None:
+    leases = Folder(f"{bucket}/leases")
+    with hold(leases, "night") as lease:
+        lease.require()
+        assert set(live_leases(leases)) == {"night"}
+        with pytest.raises(LeaseHeldError):
+            hold(leases, "night").__enter__()
+    assert live_leases(leases) == {}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_bucket_that_is_not_there_is_one_clear_error(bucket: str) -> None:
+    with pytest.raises(StoreError, match=r"s3://nowhere.*the object store refused .*credentials"):
+        Folder("s3://nowhere/table").write("x", b"y")
+    with pytest.raises(StoreError, match=r"known are s3://, gs:// and plain paths"):
+        Folder("carrier-pigeon://table").write("x", b"y")
