@@ -41,6 +41,12 @@ NO_VOLUME = 0.01
 """Added to volumes, in units of their average, so that a bar without trades has a logarithm."""
 LEAST_VOLUME = 1e-9
 """Volumes below it are 0, as are those below a thousandth of NO_VOLUME."""
+MOST_X = 100.0
+"""Decoded numbers stay within ±MOST_X, so that their sinh is finite."""
+LARGEST = 20.0
+"""Decoded log moves and log volumes stay within ±LARGEST (a factor of half a billion)."""
+RANGE = (1e-37, 1e37)
+"""Decoded prices stay within it, and amounts below its end: the numbers float32 can hold."""
 WICK, VOLUME_UNIT = 2.0, 0.5
 """Wicks are stretched by this before compression; log volume is measured in this unit."""
 
@@ -143,22 +149,25 @@ class Returns:
 
     def bars(self, x_BSHF: FloatArray, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
         """Bars in price units of decoded numbers that follow the lookback of some series."""
-        x = np.sinh(np.asarray(x_BSHF, dtype=np.float64))
+        x = np.sinh(np.clip(np.asarray(x_BSHF, dtype=np.float64), -MOST_X, MOST_X))
         state = self._known.of_paths(rows, x.shape[1])
         values = np.empty(x.shape, dtype=np.float32)
         for step in range(x.shape[2]):
             unit = state.unit()
-            gap, body = unit * x[:, :, step, OPEN], unit * x[:, :, step, CLOSE]
-            up, down = (unit * np.maximum(x[:, :, step, side], 0.0) / WICK for side in (HIGH, LOW))
-            first = state.close * np.exp(gap)
-            last = first * np.exp(body)
+            gap, body = _move(unit * x[:, :, step, OPEN]), _move(unit * x[:, :, step, CLOSE])
+            up, down = (
+                _move(unit * np.maximum(x[:, :, step, side], 0.0) / WICK) for side in (HIGH, LOW)
+            )
+            first = np.clip(state.close * np.exp(gap), *RANGE)
+            last = np.clip(first * np.exp(body), *RANGE)
             # Products with factors >= 1 and <= 1: rounding cannot put a body outside its range.
-            high = np.maximum(first, last) * np.exp(up)
-            low = np.minimum(first, last) * np.exp(-down)
-            volume = _volume(VOLUME_UNIT * x[:, :, step, VOLUME], state.volume)
-            premium = state.premium + unit * x[:, :, step, AMOUNT]
+            high = np.clip(np.maximum(first, last) * np.exp(up), *RANGE)
+            low = np.clip(np.minimum(first, last) * np.exp(-down), *RANGE)
+            log_volume = _move(VOLUME_UNIT * x[:, :, step, VOLUME])
+            volume = np.minimum(_volume(log_volume, state.volume), RANGE[1])
+            premium = state.premium + _move(unit * x[:, :, step, AMOUNT])
             mean = (first + high + low + last) / 4.0
-            amount = volume * mean * np.exp(premium)
+            amount = np.minimum(volume * mean * np.exp(premium), RANGE[1])
             for feature, value in zip(
                 (OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT),
                 (first, high, low, last, volume, amount),
@@ -208,6 +217,10 @@ def _squared(gap: Array, body: Array, up: Array, down: Array) -> Array:
     top, bottom = np.maximum(body, 0.0) + up, np.maximum(-body, 0.0) + down
     ranged = top * (top - body) + bottom * (bottom + body)
     return gap**2 + 0.5 * body**2 + 0.5 * ranged
+
+
+def _move(log_ratio: Array) -> Array:
+    return np.clip(log_ratio, -LARGEST, LARGEST)
 
 
 def _log_volume(volume: Array, average: Array) -> Array:
