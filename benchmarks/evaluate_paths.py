@@ -31,7 +31,7 @@ import scoringrules
 from evaluate_forecasts import windows
 
 from forecaster import SamplingParams, WindowBatch, load_forecaster
-from forecaster.interface import CLOSE
+from forecaster.interface import CLOSE, Forecaster
 from forecaster.repair import FLOOR
 
 Array = npt.NDArray[np.float64]
@@ -77,6 +77,29 @@ def baseline(name: str, batch: WindowBatch, n_paths: int, rng: np.random.Generat
                 steps_BSH[..., h] *= np.sqrt(now_BS)
                 now_BS = DECAY * now_BS + (1 - DECAY) * steps_BSH[..., h] ** 2
     return Paths(np.exp(np.cumsum(steps_BSH, axis=-1)), 0)
+
+
+def sampled(forecaster: Forecaster, batches: list[WindowBatch], n_paths: int) -> list[Paths]:
+    """Paths of a model, all dates in one call: a date of few symbols would fill no tile."""
+    whole = WindowBatch(
+        tuple(symbol for b in batches for symbol in b.symbols),
+        *(
+            np.concatenate([getattr(b, name) for b in batches])
+            for name in ("as_of_B", "values_BLF", "timestamps_BL", "future_BH")
+        ),
+    )
+    paths = forecaster.sample_paths(
+        whole, n_paths=n_paths, sampling=SamplingParams(top_p=1.0), seed=1
+    )
+    closes_BSH = paths.values_BSHF[..., CLOSE].astype(np.float64)
+    closes_BSH /= paths.last_close_B[:, None, None]
+    ends = np.cumsum([len(b) for b in batches])[:-1]
+    return [
+        Paths(closes, int(repaired.sum()))
+        for closes, repaired in zip(
+            np.split(closes_BSH, ends), np.split(paths.repaired_B, ends), strict=True
+        )
+    ]
 
 
 class Scores(NamedTuple):
@@ -172,18 +195,14 @@ def main() -> None:
         if model not in BASELINES:
             forecaster = load_forecaster(model, threads=args.threads).forecaster
         scores, repaired = [], 0
-        for k, (batch, actual_BH) in enumerate(zip(batches, actuals, strict=True)):
-            if forecaster is None:
-                rng = np.random.default_rng([15, k, BASELINES.index(model)])
-                paths = baseline(model, batch, args.paths, rng)
-            else:
-                sampled = forecaster.sample_paths(
-                    batch, n_paths=args.paths, sampling=SamplingParams(top_p=1.0), seed=1
-                )
-                closes_BSH = sampled.values_BSHF[..., CLOSE].astype(np.float64)
-                paths = Paths(
-                    closes_BSH / sampled.last_close_B[:, None, None], int(sampled.repaired_B.sum())
-                )
+        if forecaster is None:
+            drawn = [
+                baseline(model, b, args.paths, np.random.default_rng([15, k]))
+                for k, b in enumerate(batches)
+            ]
+        else:
+            drawn = sampled(forecaster, batches, args.paths)
+        for paths, batch, actual_BH in zip(drawn, batches, actuals, strict=True):
             repaired += paths.repaired
             scores.append(score(paths, batch, actual_BH))
         crps_H = np.concatenate([s.crps_BH for s in scores]).mean(axis=0)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 from forecaster.baselines import HistoricalBootstrap, RandomWalk
 from forecaster.interface import Forecaster
@@ -15,6 +16,8 @@ from forecaster.kronos.engine import Precision
 from forecaster.kronos.pipeline import Overflow
 from market.errors import CheckpointError
 
+Part = Literal["tokenizer", "predictor"]
+"""What a model of this family consists of."""
 MODELS = Path(__file__).parent / "models"
 DEFAULT_CONTEXT = 512
 PUBLISHED_BOUND = date(2025, 8, 2)
@@ -80,6 +83,13 @@ class LoadedModel:
     forecaster: Forecaster
     trained_through: date | None
     """Forecasts up to this date are in-sample; None where nothing was trained or it is unknown."""
+    trained: bool = True
+    """Whether anything was trained; baselines are not, so all their dates are out of sample."""
+
+    @property
+    def cutoff_unknown(self) -> bool:
+        """Whether nobody states up to which date the model was trained."""
+        return self.trained and self.trained_through is None
 
 
 def known_models() -> dict[str, str]:
@@ -96,6 +106,7 @@ def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
 
     Raises CheckpointError for an unknown name, or a predictor given without its tokenizer.
     """
+    tokenizer = None if tokenizer is None else part_of(tokenizer, "tokenizer")
     if model in KNOWN:
         if tokenizer is not None:
             raise CheckpointError(
@@ -107,9 +118,7 @@ def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
     both = (folder / "tokenizer", folder / "predictor")
     if tokenizer is None and all(part.is_dir() for part in both):
         tokenizer, model = (str(part) for part in both)
-        return ModelSpec(
-            tokenizer, model, DEFAULT_CONTEXT, _trained_through(tokenizer, model), "a folder"
-        )
+        return _pair(tokenizer, model, "a folder")
     if tokenizer is None:
         hub = next((name for name, spec in KNOWN.items() if spec.predictor == model), None)
         if hub is not None:
@@ -123,9 +132,20 @@ def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
             f"unknown model '{model}'; known: {', '.join(known_models())}. Or give a folder or "
             "hub id with --tokenizer."
         )
-    return ModelSpec(
-        tokenizer, model, DEFAULT_CONTEXT, _trained_through(tokenizer, model), "a pair"
-    )
+    return _pair(tokenizer, model, "a pair")
+
+
+def _pair(tokenizer: str, predictor: str, about: str) -> ModelSpec:
+    through = latest_cutoff(cutoff_of(tokenizer), cutoff_of(predictor))
+    return ModelSpec(tokenizer, predictor, DEFAULT_CONTEXT, through, about)
+
+
+def part_of(model: str, part: Part) -> str:
+    """Folder or hub id of one part of a model: an alias gives its own, anything else is itself."""
+    spec = KNOWN.get(model)
+    if spec is None:
+        return model
+    return spec.tokenizer if part == "tokenizer" else spec.predictor
 
 
 def cutoff_of(model: str | Path) -> date | None:
@@ -150,9 +170,10 @@ def cutoff_of(model: str | Path) -> date | None:
     return None
 
 
-def _trained_through(*parts: str) -> date | None:
-    """Latest cut-off of the parts of a model; None where none of them states one."""
-    return max((each for each in map(cutoff_of, parts) if each is not None), default=None)
+def latest_cutoff(*cutoffs: date | None) -> date | None:
+    """Cut-off of a model made of parts with these: the latest, unknown where one is unknown."""
+    known = [each for each in cutoffs if each is not None]
+    return max(known) if known and len(known) == len(cutoffs) else None
 
 
 def load_forecaster(
@@ -173,7 +194,7 @@ def load_forecaster(
     CheckpointError as `resolve_model` and `from_pretrained` do.
     """
     if model in BASELINES:
-        return LoadedModel(model, BASELINES[model](), None)
+        return LoadedModel(model, BASELINES[model](), None, trained=False)
     spec = resolve_model(model, tokenizer)
     forecaster = KronosForecaster(
         KronosTokenizer.from_pretrained(spec.tokenizer),

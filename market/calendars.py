@@ -128,6 +128,7 @@ def future_timestamps(spec: StoreSpec, timestamps_N: TimeArray, horizon: int) ->
 
     timestamps_N: the labels of one series known so far, increasing, at least one; more of them
     (some weeks) let unknown venues be learned better. Holidays are known at known venues only.
+    Returns datetime64[us], shape (horizon,). Raises ForecastInputError without a past label.
     """
     if not len(timestamps_N):
         raise ForecastInputError("future timestamps need at least one past label")

@@ -22,3 +22,5 @@ class Flag(IntFlag):
     """The as_of date is not after the model's training cut-off."""
     CONTEXT_SLID = 32
     """Lookback + horizon exceed the model's context, which slid along: early bars fell out."""
+    CUTOFF_UNKNOWN = 64
+    """Nobody states up to which date the model was trained: any date may be in-sample."""

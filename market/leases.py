@@ -10,8 +10,9 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from market.storage import Folder
 
 TTL_S = 60.0
 """A lease without a heartbeat for this long is free for the taking."""
+_POLL_SECONDS = 0.5
 
 
 class LeaseHeldError(CandlecastError):
@@ -137,12 +139,36 @@ class Lease:
 
 
 @contextmanager
-def hold(folder: Folder, name: str) -> Iterator[Lease]:
+def hold(
+    folder: Folder,
+    name: str,
+    *,
+    wait_s: float = 0.0,
+    waiting: Callable[[], object] = lambda: None,
+) -> Iterator[Lease]:
     """Hold `name` inside the block, with a heartbeat from a thread.
 
-    Raises LeaseHeldError where a living process holds it. One of a dead process, or without a
-    heartbeat for TTL_S, is taken over.
+    wait_s: how long to wait for a living holder to end, in seconds; `waiting` is called at every
+    look. Raises LeaseHeldError where a living process still holds it then. A lease of a dead
+    process, or without a heartbeat for TTL_S, is taken over.
     """
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            lease = _take(folder, name)
+            break
+        except LeaseHeldError:
+            if time.monotonic() >= until:
+                raise
+            waiting()
+            time.sleep(_POLL_SECONDS)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def _take(folder: Folder, name: str) -> Lease:
     mine = Holder.here()
     for _ in range(3):  # several may find the same dead lease; one create succeeds
         if folder.create(_file(name), mine.encode()):
@@ -153,11 +179,7 @@ def hold(folder: Folder, name: str) -> Iterator[Lease]:
         folder.remove(_file(name))
     else:
         raise StoreError(f"{folder}: the lease {name} changes hands too fast; try again")
-    lease = Lease(folder, name, mine)
-    try:
-        yield lease
-    finally:
-        lease.release()
+    return Lease(folder, name, mine)
 
 
 def read_lease(folder: Folder, name: str) -> Holder | None:

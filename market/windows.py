@@ -79,7 +79,8 @@ def rolling_windows(
 
     The first one starts at bar 0; the rows to forecast are [last, last + horizon). Each as_of is
     the close of the window's last bar. There are (N - lookback - horizon) // stride + 1 of them,
-    none where the series is shorter than lookback + horizon.
+    none where the series is shorter than lookback + horizon. Raises ConfigError for a lookback or
+    stride below 1, or a horizon below 0.
     """
     _require_positive(lookback=lookback, stride=stride)
     if horizon < 0:

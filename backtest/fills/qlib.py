@@ -102,6 +102,7 @@ def qlib_topk_dropout(
 
     Prices are adjusted and factor_N is adjusted / raw price, so that lots are of raw shares.
     close_TN NaN: suspended. change_TN: close over the previous close − 1.
+    Raises BacktestInputError for steps outside the bars.
     """
     last = len(close_TN) - 1 if last is None else last
     if not 1 <= first <= last < len(close_TN):

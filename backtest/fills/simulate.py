@@ -20,7 +20,7 @@ from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
 from backtest.fills.prices import PriceTable, kernel_inputs
 from backtest.fills.rules import WORDS, Kind, Reason, Rules, configs
 from backtest.fills.simulation import Simulation
-from backtest.fills.stats import N_TOTALS, STATS, Total
+from backtest.fills.stats import N_TOTALS, Total
 from backtest.fills.targets import check_targets, target_set
 from market.errors import BacktestInputError
 
@@ -96,32 +96,6 @@ def simulate(
         unfilled_decisions=len(row_R) - len(fillable_R),
         totals={total.name.lower(): float(totals[total]) for total in Total},
     )
-
-
-def simulate_many(
-    targets: Targets,
-    prices: PriceTable,
-    many: Sequence[tuple[int, Costs, Rules, float]],
-    *,
-    first_row: int,
-    last_row: int,
-    bars_per_year: float,
-) -> pl.DataFrame:
-    """Statistics (`backtest.fills.stats.STATS`) of many configurations, one row each, in order.
-
-    many: (index of the target set, costs, rules, starting cash). A pool of cash of its own, as for
-    each group of symbols, is a configuration with its own target set. Configurations run in
-    parallel; a result depends neither on the number of threads nor on its neighbours. All must
-    share one fill price. Raises BacktestInputError where they do not, and as `check_targets`.
-    """
-    from backtest.fills.kernels import simulate_many_nb
-
-    inputs = shared_inputs(targets, prices, many)
-    records, whole = configs(list(many), bars_per_year), np.array([0, last_row - first_row])
-    stats_CK, _ = simulate_many_nb(
-        inputs, targets, records, first_row, last_row, bars_per_year, whole
-    )
-    return pl.DataFrame(dict(zip(STATS, stats_CK.T, strict=True)))
 
 
 def shared_inputs(

@@ -50,8 +50,8 @@ STATS = (
     "orders",
     "misses",
 )
-"""Columns of `simulate_many`: mean and deviation per bar, Sharpe and Sortino annualised, kurtosis
-not in excess, turnover over the whole walk."""
+"""Columns of `kernels.simulate_many_nb`: mean and deviation per bar, Sharpe and Sortino annualised,
+kurtosis not in excess, turnover over the whole walk."""
 N_STATS = len(STATS)
 
 

@@ -67,7 +67,7 @@ def check_targets(targets: Targets, prices: PriceTable, rules: Rules) -> None:
 
 
 def many_targets(sets: list[Targets]) -> Targets:
-    """Several target sets as one, for `simulate_many`; the order is kept."""
+    """Several target sets as one, for `kernels.simulate_many_nb`; the order is kept."""
     rows = [len(t.row_R) for t in sets]
     entries = np.cumsum([0, *(len(t.column_M) for t in sets)])
     starts = [t.start_R1[:-1] + entry for t, entry in zip(sets, entries, strict=False)]

@@ -97,6 +97,13 @@ def _money(settings: BacktestSettings) -> str:
 
 
 def _in_sample(scores: pl.DataFrame) -> list[str]:
+    if (scores["flags"] & int(Flag.CUTOFF_UNKNOWN) != 0).any():
+        sentence = (
+            "TRAINING CUT-OFF UNKNOWN: the model does not state up to which date it was trained. "
+            "Any of these dates may be in-sample; a training.json with trained_through beside its "
+            "weights says which."
+        )
+        return [sentence]
     dates = scores.filter("in_sample")["as_of"].n_unique()
     if not dates:
         return []

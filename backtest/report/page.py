@@ -6,7 +6,6 @@ depend on a network, and opening it tells nobody.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from backtest.report.words import number, percent, signed
+from market.storage import Folder
 
 HERE = Path(__file__).parent
 CONFIG = {
@@ -58,9 +58,5 @@ def as_html(figure: Any, name: str, height: int) -> Markup:
 
 def write_page(html: str, path: Path) -> Path:
     """Write a page and return its path; folders are made, an older page is replaced whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(path)
+    Folder(path.parent).write(path.name, html.encode())
     return path

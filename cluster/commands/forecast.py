@@ -231,6 +231,8 @@ def show_summary(console: Console, settings: ForecastSettings, report: ForecastR
     in_sample = sum(each.in_sample for each in record.dates)
     if in_sample:
         line("IN-SAMPLE", f"{in_sample} of {len(record.dates)} dates lie in the training period")
+    if record.cutoff_unknown:
+        line("cut-off", "unknown: the model does not state it, so any date may be in-sample")
     for run_id in record.replaced_runs:
         line("replaced", f"rows of run {run_id}; older table versions still hold them")
     if report.already_done:

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy
@@ -36,9 +36,7 @@ from cluster.forecasting.work import ReplicaJob
 from cluster.session import REPLICA_CPUS, Pool
 from market import errors
 from market.errors import CandlecastError
-
-if TYPE_CHECKING:
-    from market.lake.history import MarketHistory
+from market.lake.history import MarketHistory
 
 _MAX_RESTARTS = 3
 _MAX_RETRIES = 2

@@ -14,8 +14,7 @@ Killing it anywhere and running it again gives the same table.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -34,7 +33,7 @@ from forecaster import LoadedModel, SamplingParams, load_forecaster
 from market.errors import CandlecastError, ForecastInputError
 from market.importing.files import import_query
 from market.lake.history import MarketHistory
-from market.leases import Lease, LeaseHeldError, hold
+from market.leases import Lease, hold
 from market.table.forecasts import Committed, ForecastTable, group_by_date
 from market.table.schema import Kind, RunRecord
 from market.table.vacuum import lease_name
@@ -97,7 +96,12 @@ def run_forecast(
 
     if done := _completed(table, plan.run_id):
         return _already_done(table, done, clock)
-    with _only_driver(table, plan.run_id, settings.wait_for_other_s, report) as lease:
+    with hold(
+        table.leases,
+        lease_name(plan.run_id),
+        wait_s=settings.wait_for_other_s,
+        waiting=lambda: report("wait", 0, 0),
+    ) as lease:
         clock.lap("wait")
         if done := _completed(table, plan.run_id):
             return _already_done(table, done, clock)
@@ -140,28 +144,6 @@ def _run(
     _publish(table, record)
     table.clear_staging(plan.run_id)
     return ForecastReport(record, False, resumed, clock.laps, activity, pool.most)
-
-
-@contextmanager
-def _only_driver(
-    table: ForecastTable, run_id: str, wait_s: float, report: Report
-) -> Iterator[Lease]:
-    """Hold the run's lease inside the block, after waiting for another driver to end.
-
-    Raises LeaseHeldError where it is still at work after wait_s.
-    """
-    begun = time.monotonic()
-    with ExitStack() as stack:
-        while True:
-            try:
-                lease = stack.enter_context(hold(table.leases, lease_name(run_id)))
-                break
-            except LeaseHeldError:
-                if time.monotonic() - begun >= wait_s:
-                    raise
-                report("wait", 0, 0)
-                time.sleep(_WAIT_POLL_SECONDS)
-        yield lease
 
 
 def _already_done(table: ForecastTable, record: RunRecord, clock: _Clock) -> ForecastReport:
@@ -228,6 +210,7 @@ def _replica_job(
         model=settings.model,
         tokenizer=settings.tokenizer,
         trained_through=loaded.trained_through,
+        cutoff_unknown=loaded.cutoff_unknown,
         spec=history.spec,
         lookback=settings.lookback,
         horizon=settings.horizon,

@@ -43,6 +43,7 @@ def new_record(
             "venue": spec.venue,
             "freq": spec.freq,
         },
+        cutoff_unknown=loaded.cutoff_unknown,
         versions={name: version(name) for name in _LIBRARIES},
         dates=tuple(
             DateRecord(

@@ -36,7 +36,7 @@ def table_rows(job: ReplicaJob, tasks: Sequence[Task], paths: SamplePaths) -> Fr
         [
             int(flags)
             | int(np.bitwise_or.reduce(task.series.flags_N[task.window.first : task.window.last]))
-            | _in_sample(job, session)
+            | _cutoff_flag(job, session)
             for task, flags, session in zip(tasks, paths.flags_B, sessions_B, strict=True)
         ],
         dtype=np.int32,
@@ -106,6 +106,8 @@ def _repeat(frame: pl.DataFrame, times: int) -> pl.DataFrame:
     return frame[np.repeat(np.arange(frame.height), times)]
 
 
-def _in_sample(job: ReplicaJob, session: np.datetime64) -> int:
+def _cutoff_flag(job: ReplicaJob, session: np.datetime64) -> int:
+    if job.cutoff_unknown:
+        return int(Flag.CUTOFF_UNKNOWN)
     through = job.trained_through
     return int(Flag.IN_SAMPLE) if through is not None and session <= np.datetime64(through) else 0

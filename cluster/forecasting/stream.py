@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,10 +20,8 @@ from ray.data.datasource import Datasource, ReadTask
 from cluster.forecasting.plan import Shard
 from cluster.session import READER_CLAIM
 from market.fields import FEATURES
+from market.lake.history import MarketHistory
 from market.windows import SymbolSeries
-
-if TYPE_CHECKING:
-    from market.lake.history import MarketHistory
 
 _SERIES_COLUMNS = ("timestamp", "session", "close_utc", *FEATURES, "flags")
 

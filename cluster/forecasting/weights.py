@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from forecaster import LoadedModel
+from forecaster.registry import LoadedModel
 
 Files = dict[str, npt.NDArray[np.uint8]]
 

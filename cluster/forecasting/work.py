@@ -24,6 +24,7 @@ class ReplicaJob:
     model: str
     tokenizer: str | None
     trained_through: date | None
+    cutoff_unknown: bool
     spec: StoreSpec
     lookback: int
     horizon: int

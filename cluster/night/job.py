@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -44,20 +43,12 @@ def run_nightly(
     started, begun = datetime.now(UTC), time.monotonic()
     table = ForecastTable(settings.out)
     wait_s = float(settings.forecast.get("wait_for_other_s", 600.0))
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(hold(table.leases, _LEASE))
-                break
-            except LeaseHeldError as held:
-                if time.monotonic() - begun >= wait_s:
-                    return NightReport(
-                        "running elsewhere", started, time.monotonic() - begun, str(held.holder)
-                    )
-                report("wait", 0, 0)
-                time.sleep(1.0)
-        found = _night(settings, table, started, begun, report)
-        return _reported(settings, found)
+    try:
+        with hold(table.leases, _LEASE, wait_s=wait_s, waiting=lambda: report("wait", 0, 0)):
+            return _reported(settings, _night(settings, table, started, begun, report))
+    except LeaseHeldError as held:
+        seconds = time.monotonic() - begun
+        return NightReport("running elsewhere", started, seconds, str(held.holder))
 
 
 def _night(

@@ -26,7 +26,7 @@ from cluster.session import require_cpus, training_session
 from cluster.training.progress import following
 from cluster.training.series import SeriesSource, ensure, lake_source, simulated_source
 from forecaster.kronos.checkpoint import TRAINING_RECORD
-from forecaster.registry import KNOWN, cutoff_of
+from forecaster.registry import KNOWN, Part, cutoff_of, part_of
 from forecaster.training.checkpoints import Checkpoints
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
 from forecaster.training.data.series_file import open_series
@@ -116,7 +116,7 @@ def run_training(
     with hold(Folder(out), _LEASE) as lease:
         sources = _sources(request, out)
         tokenizer = _at_hand(request.tokenizer, "tokenizer", out)
-        own = "predictor" if isinstance(request.settings, PredictorTraining) else "tokenizer"
+        own: Part = "predictor" if isinstance(request.settings, PredictorTraining) else "tokenizer"
         start_from = _at_hand(request.start_from, own, out)
         job = WorkerJob(
             settings=request.settings,
@@ -183,7 +183,7 @@ def _histories(request: TrainingRequest, out: Path) -> list[MarketHistory]:
     ]
 
 
-def _at_hand(model: str | None, part: str, out: Path) -> str | None:
+def _at_hand(model: str | None, part: Part, out: Path) -> str | None:
     """A local folder of a model given by folder, alias or hub id; every worker can read it.
 
     Absolute: workers have a working directory of their own.
@@ -195,9 +195,7 @@ def _at_hand(model: str | None, part: str, out: Path) -> str | None:
         return None
     if Path(model).is_dir():
         return str(Path(model).resolve())
-    source = model
-    if model in KNOWN:
-        source = KNOWN[model].tokenizer if part == "tokenizer" else KNOWN[model].predictor
+    source = part_of(model, part)
     if Path(source).is_dir():
         return source
     if source.count("/") != 1 or source.startswith((".", "/")):

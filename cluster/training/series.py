@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from forecaster.training.config import TrainingError
 from forecaster.training.data.series_file import (
@@ -28,12 +27,10 @@ from forecaster.training.data.series_file import (
 )
 from forecaster.training.data.sources import simulated_series
 from forecaster.training.simulations import SimulatedMarkets
+from market.lake.history import MarketHistory
 from market.lake.manifest import bucket_of
-from market.leases import LeaseHeldError, hold
+from market.leases import hold
 from market.storage import Folder
-
-if TYPE_CHECKING:
-    from market.lake.history import MarketHistory
 
 _SYMBOLS_PER_TASK = 64
 _BUILDER_CPUS = 0.5
@@ -86,16 +83,11 @@ def ensure(source: SeriesSource) -> None:
 
     Raises LeaseHeldError where the other has not ended after ten minutes.
     """
-    until = time.monotonic() + _WAIT_SECONDS
-    while not source.is_built:
-        try:
-            with hold(Folder(source.folder.parent), "series"):
-                if not is_sealed(source.folder):
-                    _build(source)
-        except LeaseHeldError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(_POLL_SECONDS)
+    if source.is_built:
+        return
+    with hold(Folder(source.folder.parent), "series", wait_s=_WAIT_SECONDS):
+        if not source.is_built:
+            _build(source)
 
 
 def _build(source: SeriesSource) -> None:

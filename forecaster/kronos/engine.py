@@ -153,11 +153,15 @@ class Past:
         return torch.stack(seen[0], 2), torch.stack(seen[1], 2)
 
     def _walk(self, n_paths: int, choose: Choose) -> Tokens:
-        """Steps through the horizon.
+        """Steps through the horizon; each step extends every path by one bar.
 
-        Once the window is full, the oldest token falls out at every further step and positions
-        start again at 0, so keys and values are computed anew: the surviving lookback once per
-        series, the path's own tokens per path.
+        1. Choose the coarse token s1 from the logits after the last bar.
+        2. Choose the fine token s2 from logits that also see that s1.
+        3. Stop after the last step: nothing reads its keys and values.
+        4. While the window has room, append this bar's keys and values to the path's own.
+        5. Once it is full, the oldest token falls out at every further step and positions start
+           again at 0, so keys and values are computed anew: the surviving lookback once per
+           series, the path's own tokens per path.
         """
         limit = self.engine.max_context
         s1 = self.s1_BL.new_empty(len(self.s1_BL), n_paths, self.horizon)

@@ -98,8 +98,15 @@ def generate(
 ) -> Iterator[Generated]:
     """Paths of every series, a tile of series at a time, in order.
 
-    No more than a few finished tiles wait to be taken, so memory does not grow with the number of
-    series. Results depend on nothing but the series' own rows, the tile and the settings.
+    1. Cut the series into rows of tiles, and the paths into columns; each cell is a job.
+    2. The first job of a row computes the past that all cells of the row share.
+    3. Each job samples and decodes its paths; the last tile is padded to the fixed shape and the
+       padding cut off again.
+    4. Jobs run on `in_flight` threads, only a few rows ahead of the one to be taken next, so memory
+       does not grow with the number of series.
+    5. Rows are put together and yielded in order.
+
+    Results depend on nothing but the series' own rows, the tile and the settings.
     """
     horizon = stamp_BTC.shape[1] - x_BLF.shape[1]
     starts = range(0, len(x_BLF), tile.series)

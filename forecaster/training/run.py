@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from forecaster.kronos.checkpoint import TRAINING_RECORD, WEIGHTS, content_hash
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.registry import cutoff_of
+from forecaster.registry import cutoff_of, latest_cutoff
 from forecaster.training.checkpoints import Checkpoints, require_same
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
 from forecaster.training.data.batches import WindowPlan
@@ -130,9 +130,8 @@ class TrainingRun:
         """Last date that had a say in the weights, those begun with and the tokenizer's included;
         None where one of them does not say."""
         stated = self.settings.base_trained_through
-        found = [self.settings.seen_through, *(cutoff_of(each) or stated for each in self._sources)]
-        known = [each for each in found if each is not None]
-        return max(known) if len(known) == len(found) else None
+        began_with = (cutoff_of(each) or stated for each in self._sources)
+        return latest_cutoff(self.settings.seen_through, *began_with)
 
     def description(self) -> list[str]:
         """Lines about what will be trained on what."""

@@ -7,12 +7,12 @@ on validation windows. TIMING names what depends on the machine; the rest is rep
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from forecaster.training.config import TrainingError
+from market.storage import Folder
 
 METRICS = "metrics.jsonl"
 TIMING = ("bars_per_second", "step_ms", "wait_share", "eta_s")
@@ -34,9 +34,7 @@ class MetricsLog:
     def __init__(self, folder: Path, step: int, *, tensorboard: bool = False) -> None:
         self._path = folder / METRICS
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
-        beside = self._path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(beside, self._path)
+        Folder(folder).write(METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._events = _event_writer(folder, step) if tensorboard else None
 
     def write(self, line: Mapping[str, float]) -> None:

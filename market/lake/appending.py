@@ -35,7 +35,7 @@ class OnConflict(StrEnum):
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What one import did."""
+    """What one import did: how many rows were new, kept, replaced or quarantined."""
 
     version: str
     """The store's version after it."""

@@ -137,6 +137,8 @@ class RunRecord(_Record):
     """What the user asked for, as given."""
     history: dict[str, str | None]
     """Where the bars came from: root, version, venue, freq."""
+    cutoff_unknown: bool = False
+    """Nobody states up to which date the model was trained."""
     versions: dict[str, str] = {}
     """Library builds the numbers were computed with."""
     dates: tuple[DateRecord, ...]

@@ -26,7 +26,7 @@ def result() -> BacktestResult:
     flags = {t: int(Flag.IN_SAMPLE) for t in range(20, 40, 5)}
     return run_backtest(
         market.bars,
-        market.table.forecasts(random_scores(market, 4, rows), flags=flags),
+        market.forecasts(random_scores(market, 4, rows), flags=flags),
         BacktestSettings(k=4, title="<script>alert(1)</script> & co", trials=3),
         provenance={"store": "made-up", "store version": "abc123"},
     )

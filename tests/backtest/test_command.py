@@ -35,7 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
     flags = {20: int(Flag.IN_SAMPLE)}
     for model in (MODEL, "model-b"):
-        rows = market.table.forecasts(
+        rows = market.forecasts(
             random_scores(market, 41, [20, 25, 30, 35, 40]),
             flags=flags if model == MODEL else None,
             model_id=model,

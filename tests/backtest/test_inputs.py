@@ -34,7 +34,7 @@ def market() -> Market:
 
 @pytest.fixture(scope="module")
 def table(market: Market) -> pl.DataFrame:
-    return market.table.forecasts(random_scores(market, 21, [10, 15, 20]))
+    return market.forecasts(random_scores(market, 21, [10, 15, 20]))
 
 
 def at(symbol: str, step: int = 2) -> pl.Expr:
@@ -202,7 +202,7 @@ def test_no_forecast_in_the_window(run: Run, market: Market, table: pl.DataFrame
 
 
 def test_no_bar_to_trade_on(run: Run, market: Market) -> None:
-    at_the_end = market.table.forecasts({39: [0.1] * 5})
+    at_the_end = market.forecasts({39: [0.1] * 5})
     with pytest.raises(BacktestInputError, match="no bar after the first forecast date 2020-02-28"):
         run(market, at_the_end)
 

@@ -34,7 +34,7 @@ def market() -> Market:
 
 @pytest.fixture(scope="module")
 def table(market: Market) -> pl.DataFrame:
-    return market.table.forecasts(random_scores(market, 51, range(10, 80, 5)))
+    return market.forecasts(random_scores(market, 51, range(10, 80, 5)))
 
 
 @pytest.fixture(scope="module")

@@ -124,6 +124,8 @@ def test_models_load_by_folder_and_by_pair(folder: Path) -> None:
     by_pair = load_forecaster(str(folder / "predictor"), tokenizer=str(folder / "tokenizer"))
     assert by_folder.forecaster.model_id == by_pair.forecaster.model_id
     assert by_folder.trained_through is None
+    assert by_folder.cutoff_unknown
+    assert not load_forecaster("random-walk").cutoff_unknown
     longer = load_forecaster(str(folder), max_context=600)
     assert longer.forecaster.model_id != by_folder.forecaster.model_id
     assert set(known_models()) >= {"nano", "mini", "small", "base", "random-walk", "bootstrap"}
@@ -136,9 +138,21 @@ def test_the_cut_off_of_own_training_is_known(folder: Path) -> None:
     by_pair = load_forecaster(str(folder / "predictor"), tokenizer=str(folder / "tokenizer"))
     assert by_pair.trained_through == date(2018, 3, 1)
     assert load_forecaster(str(folder)).trained_through == date(2018, 3, 1)
+    (folder / "tokenizer" / "training.json").unlink()
+    half_known = load_forecaster(str(folder))
+    assert half_known.trained_through is None
+    assert half_known.cutoff_unknown
     (folder / "tokenizer" / "training.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"tokenizer/training.json: no readable"):
         load_forecaster(str(folder))
+
+
+def test_an_alias_stands_for_its_tokenizer(folder: Path) -> None:
+    """What training prints, --tokenizer nano, loads."""
+    nano = resolve_model("nano")
+    spec = resolve_model(nano.predictor, tokenizer="nano")
+    assert (spec.tokenizer, spec.predictor) == (nano.tokenizer, nano.predictor)
+    assert spec.trained_through == nano.trained_through
 
 
 def test_nano_states_the_cut_off_it_was_trained_to() -> None:

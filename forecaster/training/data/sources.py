@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +10,9 @@ from forecaster.training.config import TrainingError
 from forecaster.training.data.pools import TrainingSeries
 from forecaster.training.simulations import SimulatedMarkets, SimulatedProcesses
 from market.fields import FEATURES
+from market.lake.history import MarketHistory
 from market.processes import DAILY, SESSIONS, simulate_processes
 from market.synthetic import simulate_market
-
-if TYPE_CHECKING:
-    from market.lake.history import MarketHistory
 
 
 def history_series(histories: Iterable[MarketHistory]) -> list[TrainingSeries]:

@@ -109,6 +109,6 @@ def test_the_bridge_refuses_what_a_portfolio_cannot_hold(
 def test_a_result_turns_into_a_portfolio() -> None:
     market = random_market(8)
     scores = random_scores(market, 9, range(10, 60, 5))
-    result = run_backtest(market.bars, market.table.forecasts(scores), BacktestSettings(k=3))
+    result = run_backtest(market.bars, market.forecasts(scores), BacktestSettings(k=3))
     portfolio = result.to_vectorbt()
     np.testing.assert_allclose(portfolio.value(), result.strategy.daily["equity"], rtol=1e-9)

@@ -24,7 +24,7 @@ def two_symbols(open_TN: list[list[float]], close_TN: list[list[float]]) -> Mark
 
 def test_every_order_fills_at_the_next_open_and_slips_against_the_trader(run: Run) -> None:
     market = random_market(1)
-    table = market.table.forecasts(random_scores(market, 2, REBALANCES))
+    table = market.forecasts(random_scores(market, 2, REBALANCES))
     result = run(market, table, k=4, slippage_bps=7.0)
     close_of = {day: i for i, day in enumerate(market.days)}
     assert result.strategy.orders.height > 20
@@ -51,7 +51,7 @@ def test_changing_everything_after_t_changes_nothing_up_to_t(run: Run, t: int) -
         row: random_scores(market, 99, [row])[row] if row > t else scores[row] for row in scores
     }
     costs = {"k": 4, "commission_bps": 5.0, "min_fee": 90.0, "slippage_bps": 5.0}
-    clean = run(market, market.table.forecasts(scores), **costs)
+    clean = run(market, market.forecasts(scores), **costs)
     after = run(poisoned, poisoned.forecasts(other), **costs)
     known = pl.col("timestamp") <= pl.lit(market.days[t])
     for book, poisoned_book in zip(clean.books, after.books, strict=True):
@@ -68,7 +68,7 @@ def test_foreseeing_tomorrows_jump_earns_nothing_because_the_fill_comes_after_it
     jump = [[10.0, 10.0]] * 5 + [[10.0, 15.0]] * 5
     market = two_symbols(jump, jump)
     foresight = {t: [0.0, jump[t + 1][1] / jump[t][1] - 1] for t in range(2, 8)}
-    result = run(market, market.table.forecasts(foresight, horizon=1), k=1)
+    result = run(market, market.forecasts(foresight, horizon=1), k=1)
     bought = result.strategy.orders.filter(symbol="B", side="buy")
     assert bought["price"].to_list() == [15.0]
     np.testing.assert_allclose(result.strategy.daily["equity"], 1_000_000.0, rtol=1e-12)
@@ -78,7 +78,7 @@ def test_a_gain_inside_the_next_session_is_earned(run: Run) -> None:
     closes = [[10.0, 10.0]] * 3 + [[12.0, 10.0]] * 3
     opens = [[10.0, 10.0]] * 4 + [[12.0, 10.0]] * 2
     market = two_symbols(opens, closes)
-    result = run(market, market.table.forecasts({2: [0.1, 0.0]}, horizon=2), k=1)
+    result = run(market, market.forecasts({2: [0.1, 0.0]}, horizon=2), k=1)
     assert result.strategy.daily["equity"].to_list() == pytest.approx([1e6, 1.2e6, 1.2e6])
 
 
@@ -114,7 +114,7 @@ def test_each_commission_is_the_rate_or_the_floor_whichever_is_more(
     run: Run, seed: int, cash: float, bps: float, floor: float
 ) -> None:
     market = random_market(seed)
-    table = market.table.forecasts(random_scores(market, seed + 1, REBALANCES))
+    table = market.forecasts(random_scores(market, seed + 1, REBALANCES))
     result = run(market, table, k=5, cash=cash, commission_bps=bps, min_fee=floor)
     for book in result.books:
         due = np.maximum(book.orders["value"].to_numpy() * bps / 1e4, floor)
@@ -126,7 +126,7 @@ def test_each_commission_is_the_rate_or_the_floor_whichever_is_more(
 def test_a_floor_between_two_order_values_charges_each_side_right(run: Run) -> None:
     flat = [[10.0, 10.0]] * 12
     market = two_symbols(flat, flat)
-    table = market.table.forecasts({2: [0.1, 0.2], 4: [0.1, None], 6: [0.2, 0.1]}, horizon=1)
+    table = market.forecasts({2: [0.1, 0.2], 4: [0.1, None], 6: [0.2, 0.1]}, horizon=1)
     result = run(market, table, k=2, cash=10_000.0, commission_bps=10.0, min_fee=6.0)
     orders = result.strategy.orders
     assert orders["fee"][0] == 6.0
@@ -141,7 +141,7 @@ def test_a_name_without_a_score_is_never_bought(run: Run) -> None:
     scores = random_scores(market, 9, REBALANCES)
     for row in scores.values():
         row[3] = None
-    result = run(market, market.table.forecasts(scores), k=len(market.symbols))
+    result = run(market, market.forecasts(scores), k=len(market.symbols))
     assert "S03" not in result.strategy.orders["symbol"]
     assert "S03" in result.equal_weight.orders["symbol"]
     assert any("scores are missing" in caveat for caveat in result.caveats)
@@ -151,7 +151,7 @@ def test_a_date_without_any_score_goes_to_cash(run: Run) -> None:
     market = random_market(10, n_symbols=4)
     scores = random_scores(market, 11, [20, 25, 30])
     scores[25] = [None] * 4
-    daily = run(market, market.table.forecasts(scores), k=2).strategy.daily
+    daily = run(market, market.forecasts(scores), k=2).strategy.daily
     assert daily["invested"][6:11].to_list() == [0.0] * 5
     assert daily["invested"][12] > 0
 
@@ -164,7 +164,7 @@ def test_a_delisted_name_pays_its_recovery_once_silent_for_too_long(
     close[12:, 0] = np.nan
     market = Market(("A", "B"), weekdays(30), close, close)
     costs = {"commission_bps": 10.0, "min_fee": 5.0}
-    table = market.table.forecasts({8: [0.1, 0.0], 20: [0.0, 0.1]}, horizon=9)
+    table = market.forecasts({8: [0.1, 0.0], 20: [0.0, 0.1]}, horizon=9)
     result = run(market, table, k=1, cash=1_000.0, recovery=recovery, **costs)
     settled = result.strategy.orders.filter("settled")
     assert settled["timestamp"].dt.date().to_list() == [market.days[17]]
@@ -186,9 +186,7 @@ def test_bars_cut_before_a_payout_know_nothing_of_it(run: Run) -> None:
     whole = Market(("A", "B"), weekdays(30), close, close)
     cut = Market(("A", "B"), weekdays(17), close[:17], close[:17])
     daily = [
-        run(market, market.table.forecasts({8: [0.1, 0.0]}), k=1, recovery=0.5).strategy.daily.head(
-            9
-        )
+        run(market, market.forecasts({8: [0.1, 0.0]}), k=1, recovery=0.5).strategy.daily.head(9)
         for market in (whole, cut)
     ]
     assert daily[0].equals(daily[1])
@@ -198,9 +196,7 @@ def test_a_name_silent_for_a_few_sessions_is_carried_at_its_last_close(run: Run)
     close = np.full((20, 2), 20.0)
     close[15:, 0] = np.nan
     market = Market(("A", "B"), weekdays(20), close, close)
-    result = run(
-        market, market.table.forecasts({10: [0.1, 0.0]}, horizon=9), k=1, max_gap_sessions=5
-    )
+    result = run(market, market.forecasts({10: [0.1, 0.0]}, horizon=9), k=1, max_gap_sessions=5)
     assert not result.strategy.orders["settled"].any()
     assert result.strategy.daily["invested"][-1] == pytest.approx(1e6)
 
@@ -209,7 +205,7 @@ def test_a_name_without_a_next_open_is_left_alone_and_reported(run: Run) -> None
     close = np.full((20, 3), 20.0)
     close[[6, 11], 0] = np.nan
     market = Market(("A", "B", "C"), weekdays(20), close, close)
-    table = market.table.forecasts({5: [0.2, 0.1, 0.0], 8: [0.2, 0.1, 0.0], 10: [0.0, 0.1, 0.2]})
+    table = market.forecasts({5: [0.2, 0.1, 0.0], 8: [0.2, 0.1, 0.0], 10: [0.0, 0.1, 0.2]})
     result = run(market, table, k=2)
     assert result.strategy.untraded.select("symbol", "weight", "held", "reason").rows() == [
         ("A", 0.5, False, "no price"),
@@ -227,9 +223,7 @@ def test_late_listings_and_sells_before_buys(run: Run) -> None:
     close = np.full((30, 4), 20.0)
     close[:25, 1] = np.nan
     market = Market(("A", "B", "C", "D"), weekdays(30), close, close)
-    table = market.table.forecasts(
-        {5: [0.1, 0, 0.5, 0.6], 10: [0.7, 0, 0.1, 0.6], 26: [0, 0.9, 0.1, 0]}
-    )
+    table = market.forecasts({5: [0.1, 0, 0.5, 0.6], 10: [0.7, 0, 0.1, 0.6], 26: [0, 0.9, 0.1, 0]})
     result = run(market, table, k=1)
     bought = result.strategy.orders.filter(side="buy")["symbol"].to_list()
     assert bought == ["D", "A", "B"]
@@ -240,7 +234,7 @@ def test_benchmarks_by_hand(run: Run) -> None:
     opens = [[10, 10], [10, 10], [12, 10], [12, 12], [12, 12], [12, 12]]
     closes = [[10, 10], [12, 10], [12, 12], [12, 12], [15, 12], [15, 12]]
     market = two_symbols(np.array(opens, float).tolist(), np.array(closes, float).tolist())
-    table = market.table.forecasts({0: [0.1, 0.0], 2: [0.0, 0.1]}, horizon=2)
+    table = market.forecasts({0: [0.1, 0.0], 2: [0.0, 0.1]}, horizon=2)
     result = run(market, table, k=1, cash=1_200.0)
     # 60 shares of each at 10; at row 3 both trade at 12 and are worth 720 each.
     hold = [1200, 60 * 12 + 60 * 10, 60 * 12 + 60 * 12, 1440, 60 * 15 + 60 * 12]
@@ -257,7 +251,7 @@ def test_benchmarks_by_hand(run: Run) -> None:
 def test_equal_weight_rebalances_back_to_equal(run: Run) -> None:
     closes = [[10.0, 10.0]] * 2 + [[30.0, 10.0]] * 4
     market = two_symbols(closes, closes)
-    table = market.table.forecasts({0: [0.1, 0.0], 3: [0.0, 0.1]}, horizon=2)
+    table = market.forecasts({0: [0.1, 0.0], 3: [0.0, 0.1]}, horizon=2)
     orders = run(market, table, cash=1_000.0).equal_weight.orders
     # 50 + 50 shares at 10; worth 1500 + 500 at row 4: sell 500 of A, buy 500 of B.
     assert orders.select("symbol", "side", "value").rows()[2:] == [
@@ -268,7 +262,7 @@ def test_equal_weight_rebalances_back_to_equal(run: Run) -> None:
 
 def test_a_decision_at_the_last_bar_is_not_filled(run: Run) -> None:
     market = random_market(12, n_days=30)
-    result = run(market, market.table.forecasts(random_scores(market, 13, [10, 20, 29])), k=3)
+    result = run(market, market.forecasts(random_scores(market, 13, [10, 20, 29])), k=3)
     assert result.strategy.simulation.unfilled_decisions == 1
     assert result.strategy.rebalances.height == 2
     assert result.strategy.daily["timestamp"][-1].date() == market.days[-1]
@@ -279,7 +273,7 @@ def test_a_decision_at_the_last_bar_is_not_filled(run: Run) -> None:
 
 def test_start_and_end_bound_the_backtest(run: Run) -> None:
     market = random_market(14)
-    table = market.table.forecasts(random_scores(market, 15, REBALANCES))
+    table = market.forecasts(random_scores(market, 15, REBALANCES))
     result = run(market, table, k=3, start=market.days[18], end=market.days[33])
     assert result.strategy.daily["timestamp"][0].date() == market.days[20]
     assert result.strategy.daily["timestamp"][-1].date() == market.days[33]
@@ -291,7 +285,7 @@ def test_in_vectorbt_mode_the_orders_are_vectorbts(run: Run) -> None:
     import vectorbt as vbt
 
     market = random_market(16)
-    table = market.table.forecasts(random_scores(market, 17, REBALANCES))
+    table = market.forecasts(random_scores(market, 17, REBALANCES))
     result = run(market, table, k=4, commission_bps=10.0, slippage_bps=5.0, compat="vectorbt")
     target = np.full(market.close_TN.shape, np.nan)
     for t in REBALANCES:

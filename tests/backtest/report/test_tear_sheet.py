@@ -11,6 +11,7 @@ import pytest
 from backtest import BacktestResult, BacktestSettings, run_backtest, write_tear_sheet
 from backtest.report.tear_sheet import monthly_returns
 from backtest.report.words import MINUS
+from market.flags import Flag
 from tests.backtest.made_up import random_market, random_scores
 from tests.browser import drawn_in_a_browser, our_part
 
@@ -24,7 +25,7 @@ def page(result: BacktestResult, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def clean() -> BacktestResult:
     """Nothing in-sample, no costs, one forecast date, no future to compare with."""
     market = random_market(30, n_days=24, n_symbols=2)
-    table = market.table.forecasts(random_scores(market, 31, [20]), horizon=10)
+    table = market.forecasts(random_scores(market, 31, [20]), horizon=10)
     return run_backtest(market.bars, table, BacktestSettings(k=1, min_fee=0, commission_bps=0))
 
 
@@ -110,3 +111,11 @@ def test_fans_show_what_was_known_and_what_followed(result: BacktestResult) -> N
         assert fan.past.filter(pl.col("timestamp") > day).is_empty()
         assert fan.actual.filter(pl.col("timestamp") <= day).is_empty()
         assert fan.bands.height == result.horizon
+
+
+def test_an_unknown_cut_off_is_said(tmp_path: Path) -> None:
+    market = random_market(3)
+    flags = {20: int(Flag.CUTOFF_UNKNOWN)}
+    table = market.forecasts(random_scores(market, 4, [20, 30]), flags=flags)
+    unknown = run_backtest(market.bars, table, BacktestSettings(k=4))
+    assert "TRAINING CUT-OFF UNKNOWN" in our_part(write_tear_sheet(unknown, tmp_path / "t.html"))

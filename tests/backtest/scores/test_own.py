@@ -40,7 +40,7 @@ def test_a_users_column_trades_like_the_same_forecasts(
 ) -> None:
     rows = random_scores(market, 4, range(10, 50, 5))
     settings = BacktestSettings.model_validate(FREE | {"k": 2, "end": market.days[50]})
-    forecast = run_backtest(market.bars, market.table.forecasts(rows), settings)
+    forecast = run_backtest(market.bars, market.forecasts(rows), settings)
     own = run_backtest(market.bars, None, settings, scores=column)
     assert own.strategy.orders.equals(forecast.strategy.orders)
     assert own.model_id == "own scores"
@@ -91,7 +91,7 @@ def test_calendars_keep_the_last_date_of_their_period() -> None:
 
 
 def test_rebalancing_less_often_trades_only_those_dates(market: Market) -> None:
-    table = market.table.forecasts(random_scores(market, 4, range(10, 50)))
+    table = market.forecasts(random_scores(market, 4, range(10, 50)))
     settings = BacktestSettings.model_validate(FREE | {"k": 2, "rebalance": "weekly"})
     result = run_backtest(market.bars, table, settings)
     assert result.ic.by_date.height == 8

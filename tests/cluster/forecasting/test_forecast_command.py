@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from forecaster.registry import resolve_model
 from forecaster.summary import QUANTILES
 from market.flags import Flag
 from market.table.forecasts import ForecastTable
@@ -163,3 +165,22 @@ def test_dates_the_model_was_trained_on_are_marked(
     assert "IN-SAMPLE" in outcome.out
     flags = ForecastTable(tmp_path / "t").scan().collect()["flags"]
     assert all(flag & Flag.IN_SAMPLE for flag in flags)
+
+
+def test_a_model_without_a_stated_cut_off_says_so_in_every_row(
+    store: Path, dates: list[str], tmp_path: Path, candlecast: Callable[..., Outcome]
+) -> None:
+    nano = resolve_model("nano")
+    for part in ("tokenizer", "predictor"):
+        source = Path(getattr(nano, part))
+        shutil.copytree(source, tmp_path / part, ignore=shutil.ignore_patterns("training*.json"))
+    outcome = candlecast(
+        "forecast", "--store", store, "--as-of", dates[0], "--model", tmp_path,
+        "--lookback", LOOKBACK, "--horizon", 2, "--paths", 2, "--universe", "SIM001",
+        "--out", tmp_path / "t",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    table = ForecastTable(tmp_path / "t")
+    assert all(flag & Flag.CUTOFF_UNKNOWN for flag in table.scan().collect()["flags"])
+    (run,) = table.runs()
+    assert run.cutoff_unknown

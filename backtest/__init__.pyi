@@ -1,0 +1,14 @@
+from backtest.fills.costs import Costs as Costs
+from backtest.fills.per_symbol import thresholds_per_symbol as thresholds_per_symbol
+from backtest.fills.prices import PriceTable as PriceTable
+from backtest.fills.prices import price_table as price_table
+from backtest.fills.qlib import qlib_topk_dropout as qlib_topk_dropout
+from backtest.fills.rules import Rules as Rules
+from backtest.fills.simulate import simulate as simulate
+from backtest.fills.simulation import Simulation as Simulation
+from backtest.pipeline import run_backtest as run_backtest
+from backtest.report.tear_sheet import write_tear_sheet as write_tear_sheet
+from backtest.report.words import headline as headline
+from backtest.results import BacktestResult as BacktestResult
+from backtest.settings import BacktestSettings as BacktestSettings
+from backtest.walkforward import folds as folds

@@ -1,0 +1,15 @@
+from forecaster.baselines import HistoricalBootstrap as HistoricalBootstrap
+from forecaster.baselines import RandomWalk as RandomWalk
+from forecaster.interface import Forecaster as Forecaster
+from forecaster.interface import SamplePaths as SamplePaths
+from forecaster.interface import SamplingParams as SamplingParams
+from forecaster.interface import WindowBatch as WindowBatch
+from forecaster.kronos.dataframes import KronosPredictor as KronosPredictor
+from forecaster.kronos.pipeline import KronosForecaster as KronosForecaster
+from forecaster.kronos.predictor import Kronos as Kronos
+from forecaster.kronos.tokenizer import KronosTokenizer as KronosTokenizer
+from forecaster.registry import LoadedModel as LoadedModel
+from forecaster.registry import known_models as known_models
+from forecaster.registry import load_forecaster as load_forecaster
+from forecaster.summary import Summary as Summary
+from forecaster.summary import summarise as summarise
