@@ -1,3 +1,5 @@
+from forecaster.training.alone import train_predictor as train_predictor
+from forecaster.training.alone import train_tokenizer as train_tokenizer
 from forecaster.training.config import PredictorTraining as PredictorTraining
 from forecaster.training.config import TokenizerTraining as TokenizerTraining
 from forecaster.training.config import TrainingError as TrainingError
@@ -6,5 +8,3 @@ from forecaster.training.data.sources import training_series as training_series
 from forecaster.training.process_group import Peers as Peers
 from forecaster.training.run import Surroundings as Surroundings
 from forecaster.training.run import TrainingRun as TrainingRun
-from forecaster.training.run import train_predictor as train_predictor
-from forecaster.training.run import train_tokenizer as train_tokenizer

@@ -329,41 +329,6 @@ class TrainingRun:
         return figures
 
 
-def train_tokenizer(
-    settings: TokenizerTraining,
-    series: Sequence[TrainingSeries],
-    out: Path,
-    *,
-    start_from: str | Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, float]:
-    """Trains a tokenizer in this process and writes it, with its record, to `out`."""
-    return _alone(TrainingRun(settings, series, start_from=start_from), out, report)
-
-
-def train_predictor(
-    settings: PredictorTraining,
-    tokenizer: str | Path,
-    series: Sequence[TrainingSeries],
-    out: Path,
-    *,
-    start_from: str | Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, float]:
-    """Trains a predictor in this process on the tokens of a frozen tokenizer."""
-    run = TrainingRun(settings, series, tokenizer=tokenizer, start_from=start_from)
-    return _alone(run, out, report)
-
-
-def _alone(run: TrainingRun, out: Path, report: Callable[[str], None]) -> dict[str, float]:
-    for line in run.description():
-        report(line)
-    done = run.resumes_after(out)
-    if done:
-        report(f"going on after step {done} of {run.settings.optimiser.steps}")
-    return run.train(out, Surroundings(report=report))
-
-
 def _seed_of(seed: int, rank: int) -> int:
     digest = hashlib.blake2b(f"rank:{seed}:{rank}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
