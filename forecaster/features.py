@@ -27,6 +27,8 @@ class CodedWindows(Protocol):
 
     legal: bool
     """Decoded bars keep the rules of a bar by construction."""
+    mirror: tuple[int, ...] | None
+    """Signed places, from 1, of a mirrored bar's features; None where there is no such bar."""
     x_BLF: npt.NDArray[np.float32]
     loc_BF: npt.NDArray[np.float64]
     """What the bars after the window are measured from, in the units of the data."""

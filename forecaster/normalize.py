@@ -73,6 +73,7 @@ class Levels:
     """
 
     legal = False
+    mirror: tuple[int, ...] | None = None
 
     def __init__(
         self,

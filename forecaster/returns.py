@@ -47,6 +47,8 @@ LARGEST = 20.0
 """Decoded log moves and log volumes stay within ±LARGEST (a factor of half a billion)."""
 RANGE = (1e-37, 1e37)
 """Decoded prices stay within it, and amounts below its end: the numbers float32 can hold."""
+MIRROR = (-1, 3, 2, -4, 5, 6)
+"""What a mirrored bar is: its features' places from 1, and their signs (see `mirrored`)."""
 WICK, VOLUME_UNIT = 2.0, 0.5
 """Wicks are stretched by this before compression; log volume is measured in this unit."""
 
@@ -108,6 +110,7 @@ class Returns:
 
     legal = True
     """Decoded bars keep every rule, whatever the numbers."""
+    mirror = MIRROR
 
     def __init__(self, values_BTF: FloatArray, lookback: int | None = None) -> None:
         """Statistics at each bar come from the bars before it, and for the first START bars of

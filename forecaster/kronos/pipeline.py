@@ -19,11 +19,12 @@ import torch
 
 from forecaster.features import code_windows
 from forecaster.interface import CLOSE, SamplePaths, SamplingParams, WindowBatch
+from forecaster.kronos.both_ways import SampledBars, generate_both_ways
 from forecaster.kronos.checkpoint import content_hash
 from forecaster.kronos.engine import NUMERICS_VERSION, Engine, Precision
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.sampling import uniforms
-from forecaster.kronos.tiles import Tile, generate, tile_for, tiles_in_flight
+from forecaster.kronos.tiles import Generated, Tile, generate, tile_for, tiles_in_flight
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.normalize import CLIP
 from forecaster.repair import repair
@@ -116,6 +117,8 @@ class KronosForecaster:
     def tile(self, n_paths: int, device: str | None = None) -> Tile:
         """Series × paths computed together on a device, this forecaster's where None."""
         kind = torch.device(device or self.device).type
+        if self.tokenizer.features == "returns":
+            n_paths = -(-n_paths // 2)  # the other half starts from the mirrored window
         tile = tile_for(n_paths, self.predictor.d_model, kind)
         return tile if self.tile_series is None else replace(tile, series=self.tile_series)
 
@@ -185,19 +188,22 @@ class KronosForecaster:
             symbols, as_of = windows.symbols[rows], windows.as_of_B[rows]
             return torch.from_numpy(uniforms(seed, symbols, as_of, n_paths, horizon))
 
-        for part in generate(
-            engine,
-            tile,
-            torch.from_numpy(coded.x_BLF).to(self.device),
-            torch.from_numpy(time_features(times).astype(np.int64)).to(self.device),
-            noise,
-            n_paths,
-            sampling,
-            in_flight=tiles_in_flight(
-                engine, tile, windows.lookback, horizon, threads, self.memory
-            ),
-            reference_rule=reference_rule,
-        ):
+        x_BLF = torch.from_numpy(coded.x_BLF).to(self.device)
+        stamp_BTC = torch.from_numpy(time_features(times).astype(np.int64)).to(self.device)
+        in_flight = tiles_in_flight(engine, tile, windows.lookback, horizon, threads, self.memory)
+        parts: Iterator[Generated | SampledBars]
+        if coded.mirror is None:
+            parts = generate(
+                engine, tile, x_BLF, stamp_BTC, noise, n_paths, sampling,
+                in_flight=in_flight, reference_rule=reference_rule,
+            )  # fmt: skip
+        else:
+            mirror_F = torch.tensor(coded.mirror, device=self.device)
+            parts = generate_both_ways(
+                engine, tile, x_BLF, mirror_F, stamp_BTC, noise, n_paths, sampling,
+                in_flight=in_flight, reference_rule=reference_rule,
+            )  # fmt: skip
+        for part in parts:
             rows = part.rows
             values = coded.bars(part.bars.cpu().numpy(), rows)
             last_close = windows.values_BLF[rows, -1, CLOSE].astype(np.float64)
