@@ -24,7 +24,7 @@ from backtest.report.caveats import caveats
 from backtest.results import BacktestResult, Book, Fan
 from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
-from backtest.weights.build import strategy_of, targets_of
+from backtest.weights.build import targets_of
 from backtest.weights.strategies import equal_weight
 from market.errors import BacktestInputError
 from market.flags import Flag
@@ -74,12 +74,13 @@ def run_backtest(
             "Forecast an earlier date, or import newer bars."
         )
     periods = settings.periods_per_year or bars_per_year(prices.labels_T)
-    targets = targets_of(made, strategy_of(settings), periods, groups)
+    rules = settings.effective_rules
+    targets = targets_of(made, settings.strategy, periods, groups, short=rules.short)
     forecast_DN = np.isfinite(made.matrix("last_close"))
     plans = {
         "Equal weight": equal_weight(row_D, forecast_DN),
         "Buy & hold": equal_weight(row_D[:1], forecast_DN[:1]),
-        TITLES[settings.strategy]: targets,
+        TITLES[settings.strategy.name]: targets,
     }
     books: dict[str, Book] = {}
     for name, plan in plans.items():
@@ -88,7 +89,7 @@ def run_backtest(
             plan,
             prices,
             settings.costs,
-            settings.rules,
+            rules,
             cash=settings.cash,
             first_row=first_row,
             last_row=last_row,
@@ -103,7 +104,7 @@ def run_backtest(
 
     judged = _with_outcomes(made, targets, last_row)
     in_sample = judged.filter("in_sample").select("as_of", "as_of_date").unique().sort("as_of")
-    strategy_book = books[TITLES[settings.strategy]]
+    strategy_book = books[TITLES[settings.strategy.name]]
     rows = made.forecasts
     fans: tuple[Fan, ...] = ()
     if rows is not None:

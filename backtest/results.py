@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -164,6 +164,38 @@ class BacktestResult:
     @property
     def books(self) -> tuple[Book, Book, Book]:
         return (self.strategy, self.equal_weight, self.buy_and_hold)
+
+    def summary(self) -> dict[str, Any]:
+        """Headline figures of every book and what to hold against them, JSON-ready but for NaN."""
+        daily = self.strategy.daily["timestamp"]
+        return {
+            "model_id": self.model_id,
+            "first_bar": daily[0].isoformat(),
+            "last_bar": daily[-1].isoformat(),
+            "horizon": self.horizon,
+            "books": {book.name: asdict(book.metrics) for book in self.books},
+            "rank_ic": {"mean": self.ic.mean, "t": self.ic.t, "dates": self.ic.dates},
+            "picks_above_median": self.picks_above_median,
+            "untraded": self.strategy.untraded.height,
+            "in_sample_dates": list(self.in_sample_dates),
+            "same_bar": self.settings.rules.lag == 0,
+        }
+
+    def __repr__(self) -> str:
+        told = self.summary()
+        rows = [("", *(book.name for book in self.books))]
+        for name in ("total_return", "cagr", "sharpe", "max_drawdown", "turnover", "cost_drag"):
+            values = [getattr(book.metrics, name) for book in self.books]
+            style = ".2f" if name in ("sharpe", "turnover") else ".2%"
+            rows.append((name, *(format(value, style) for value in values)))
+        wide = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join(cell.rjust(n) for cell, n in zip(row, wide, strict=True)) for row in rows
+        ]
+        head = f"{told['first_bar'][:10]} to {told['last_bar'][:10]}, net of costs"
+        ic = f"rank IC {self.ic.mean:+.3f} (t {self.ic.t:+.2f}, {self.ic.dates} dates)"
+        tail = f"{ic}, {len(self.in_sample_dates)} in-sample dates"
+        return "\n".join([f"BacktestResult of {self.model_id}, {head}", *lines, tail])
 
     def to_vectorbt(self) -> Any:
         """The strategy as a real `vectorbt.Portfolio`; see backtest.vectorbt_bridge."""

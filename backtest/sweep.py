@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import ValidationError
 
 from backtest.figures.metrics import bars_per_year
 from backtest.figures.overfitting import (
@@ -34,18 +33,19 @@ from backtest.fills.stats import STATS
 from backtest.fills.targets import many_targets
 from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
-from backtest.weights.build import strategy_of, targets_of
+from backtest.weights.build import targets_of
 from backtest.weights.settings import StrategySettings
 from market.errors import BacktestInputError, ConfigError
+from market.settings import overlay, place
 
 Float = npt.NDArray[np.float64]
 Point = dict[str, Any]
 
 SIGNAL_KEYS = ("score", "momentum", "momentum_skip", "horizon", "rebalance")
-STRATEGY_KEYS = ("strategy", *(n for n in StrategySettings.__dataclass_fields__ if n != "name"))
-ENGINE_KEYS = ("cash", *Costs.__dataclass_fields__, *Rules.__dataclass_fields__)
-KEYS = tuple(dict.fromkeys((*SIGNAL_KEYS, *STRATEGY_KEYS, *ENGINE_KEYS)))
-"""Settings a sweep may vary."""
+STRATEGY_KEYS = ("strategy", *(name for name in StrategySettings.model_fields if name != "name"))
+ENGINE_KEYS = ("cash", *Costs.model_fields, *Rules.model_fields)
+KEYS = (*SIGNAL_KEYS, *STRATEGY_KEYS, *ENGINE_KEYS)
+"""Settings a sweep may vary; with or without the names of their groups."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class SweepResult:
 def expand(grid: Mapping[str, Sequence[Any]], samples: int = 0, seed: int = 0) -> list[Point]:
     """Every combination of the grid, or `samples` different random ones in a fixed order."""
     for key, values in grid.items():
-        if key not in KEYS:
+        path = place(BacktestSettings, key)
+        if path is None or (path[-1] if len(path) > 1 else key) not in KEYS:
             raise ConfigError(f"grid: {key}: a sweep cannot vary it; it can vary {', '.join(KEYS)}")
         if not values:
             raise ConfigError(f"grid: {key}: no value to try")
@@ -137,7 +138,7 @@ def plan_sweep(
     settings = tuple(_at(base, point) for point in points)
     made: dict[tuple[Any, ...], Decisions] = {}
     for each in settings:
-        key = _key(each, SIGNAL_KEYS)
+        key = _signal_key(each)
         if key not in made:
             made[key] = decide(
                 bars, each, forecasts=forecasts, scores=scores, path_stats=path_stats
@@ -158,17 +159,21 @@ def plan_sweep(
     sets: list[Targets] = []
     set_at = []
     for each in settings:
-        key = _key(each, (*SIGNAL_KEYS, *STRATEGY_KEYS))
+        key = _targets_key(each)
         if key not in place:
             place[key] = len(sets)
-            signal = made[_key(each, SIGNAL_KEYS)]
-            sets.append(targets_of(signal, strategy_of(each), periods, groups))
+            signal = made[_signal_key(each)]
+            short = each.effective_rules.short
+            sets.append(targets_of(signal, each.strategy, periods, groups, short=short))
         set_at.append(place[key])
     targets = many_targets(sets)
     parts = []
-    for fill in sorted({each.fill for each in settings}):
-        at = np.array([i for i, each in enumerate(settings) if each.fill == fill], np.int64)
-        many = [(set_at[i], settings[i].costs, settings[i].rules, settings[i].cash) for i in at]
+    for fill in sorted({each.rules.fill for each in settings}):
+        at = np.array([i for i, each in enumerate(settings) if each.rules.fill == fill], np.int64)
+        many = [
+            (set_at[i], settings[i].costs, settings[i].effective_rules, settings[i].cash)
+            for i in at
+        ]
         inputs = shared_inputs(targets, prices, many)
         parts.append(Part(at, inputs, targets, configs(many, periods)))
     span = (prices.labels_T[first_row], prices.labels_T[last_row])
@@ -239,17 +244,18 @@ def collect(
 
 
 def _at(base: BacktestSettings, point: Point) -> BacktestSettings:
+    """The base with a point's settings; validated again, since a point may hold any value."""
+    shared = base.model_dump(include=set(BacktestSettings.model_fields))
     try:
-        # Validated again, since a point may hold any value.
-        return BacktestSettings.model_validate(
-            {**base.model_dump(include=set(BacktestSettings.model_fields)), **point}
-        )
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = f"{problem['loc'][0]}: " if problem["loc"] else ""
+        return BacktestSettings.model_validate(overlay(BacktestSettings, shared, point))
+    except ValueError as error:
         words = ", ".join(f"{name} {value}" for name, value in point.items())
-        raise ConfigError(f"grid: {key}{problem['msg']} (at {words})") from error
+        raise ConfigError(f"grid: {error} (at {words})") from error
 
 
-def _key(settings: BacktestSettings, names: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(getattr(settings, name) for name in names)
+def _signal_key(settings: BacktestSettings) -> tuple[Any, ...]:
+    return tuple(getattr(settings, name) for name in SIGNAL_KEYS)
+
+
+def _targets_key(settings: BacktestSettings) -> tuple[Any, ...]:
+    return (*_signal_key(settings), settings.strategy, settings.effective_rules.short)

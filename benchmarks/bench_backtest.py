@@ -218,7 +218,11 @@ def sweep(repeats: int) -> Iterator[str]:
     ]
     targets = many_targets(sets)
     many = configs(
-        [(s, Costs(bps, 0, 0, bps / 2), Rules(), 1e6) for s in range(100) for bps in range(100)],
+        [
+            (s, Costs(commission_bps=bps, min_fee=0, slippage_bps=bps / 2), Rules(), 1e6)
+            for s in range(100)
+            for bps in range(100)
+        ],
         252,
     )
     edges = np.linspace(0, 1249, 17).astype(np.int64)

@@ -1,7 +1,7 @@
 """The command line's front door: knows which commands exist and how errors leave the program.
 
-Imports nothing heavy: torch, ray, polars, duckdb and vectorbt load inside the command that needs
-them, so that `candlecast --help` answers at once.
+Imports nothing heavy, and a command's module only when that command is called, so that
+`candlecast --help` answers at once.
 """
 
 from __future__ import annotations
@@ -10,24 +10,52 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from market.errors import CandlecastError
 
 EXIT_BAD_INPUT = 2
 
-COMMANDS = ("data", "train", "forecast", "nightly", "runs", "backtest", "sweep", "demo")
-"""Modules of cluster.commands."""
+COMMANDS = {
+    "demo": "Simulate a market, import it, forecast half a year of it, backtest, draw the sheet.",
+    "data": "Import bars into a history store, and look at them.",
+    "forecast": "Forecast a universe and commit the result as a table, exactly once.",
+    "backtest": "Trade forecasts, own scores or momentum after costs, and write the tear sheet.",
+    "sweep": "Backtest a grid of settings; say how likely the best one is luck.",
+    "train": "Train a tokenizer, or a predictor on its tokens. The same command resumes.",
+    "nightly": "Import new bars, check them, forecast, commit, publish, report. Safe to repeat.",
+    "runs": "Look at runs of a forecast table, and tidy it.",
+}
+"""Modules of cluster.commands, and what their commands do in a line."""
+
+
+class _LazyGroup(TyperGroup):
+    """Knows its commands by name, and loads the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name in COMMANDS:
+            made = typer.Typer()
+            made.callback()(lambda: None)
+            import_module(f"cluster.commands.{name}").register(made)
+            self.commands[name] = typer.main.get_group(made).commands[name]
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
     name="candlecast",
+    cls=_LazyGroup,
     help="Probabilistic candle forecasts for large market universes, and honest backtests.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+for _name, _line in COMMANDS.items():
+    app.command(_name, help=_line)(lambda: None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -46,10 +74,6 @@ def _options(
     ] = False,
 ) -> None:
     """Options that every command shares."""
-
-
-for _name in COMMANDS:
-    import_module(f"cluster.commands.{_name}").register(app)
 
 
 def main() -> None:

@@ -7,20 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from cluster.flags import flag_of
 from market.errors import ConfigError
+from market.settings import Path as Setting
+from market.settings import Settings, SettingsT, group_of_path, nested, overlay, told
 from market.storage import is_url
 
 
@@ -31,81 +26,53 @@ def _place(value: str | Path) -> str | Path:
 Place = Annotated[str | Path, AfterValidator(_place)]
 """A local folder, or a URL such as s3://bucket/folder."""
 
-SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
+class HowToForecast(Settings):
+    """Everything about a forecast but the model, the bars and the dates."""
 
-class ForecastSettings(BaseModel):
-    """What to forecast, with which model, and where the table goes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    store: Path
-    """Folder of the history lake."""
-    source: str | None = None
-    """Database to import bars from first, duckdb:///file.db; needs query."""
-    query: str | None = None
-    """SQL that selects those bars."""
-    store_version: str | None = None
-    """Version of the history to read; the newest without. Repeats an older night exactly."""
-    out: Place
-    """Folder or URL of the forecast table; made when missing."""
-    as_of: str
-    """A date, or FROM:TO:STEP with STEP one of daily, weekly, monthly or a number of sessions."""
     universe: str = "all"
-    """all, symbols separated by commas, top:N by traded amount, or a file of members."""
-    lookback: int = Field(default=256, ge=2)
+    """all, AAPL,MSFT, top:N by traded amount, or a file of members."""
+    lookback: int = Field(256, ge=2)
     """Bars the model sees."""
-    horizon: int = Field(default=20, ge=1)
+    horizon: int = Field(20, ge=1)
     """Bars it forecasts."""
-    paths: int = Field(default=16, ge=1)
+    paths: int = Field(16, ge=1)
     """Sampled futures per symbol and date."""
-    model: str = "nano"
-    """Alias, folder or hub id of the predictor; random-walk and bootstrap are the baselines."""
-    tokenizer: str | None = None
-    """Folder or hub id of the tokenizer, where the alias does not say it."""
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(1.0, gt=0)
     """Divides the logits."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: int = Field(0, ge=0)
     """Keep the k likeliest tokens; 0 keeps all."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(1.0, gt=0, le=1)
     """Keep the likeliest tokens up to this probability; below 1 the intervals become too narrow."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the model's matrices and caches; bfloat16 is faster where the processor has it."""
     overflow: Literal["trim", "recompute"] = "trim"
     """Where lookback + horizon exceed the model's context: drop the oldest bars, or slide along."""
-    memory_mb: int | None = Field(default=None, ge=1)
-    """Most memory for the caches of a replica's paths; none lets it take what it needs."""
-    seed: int = Field(default=0, ge=0)
+    memory_mb: int | None = Field(None, ge=1)
+    """Most memory, in MiB, for the caches of a replica's paths. Without: what they need."""
+    seed: int = Field(0, ge=0)
     """Keys the noise together with symbol and as_of."""
     repair: bool = True
     """Repair sampled bars that break the bar rules (counted either way)."""
-    max_gap_sessions: int = Field(default=5, ge=0)
+    max_gap_sessions: int = Field(5, ge=0)
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
     keep_paths: bool = False
     """Also keep every sampled bar."""
     replicas: Literal["auto"] | int | str = "auto"
     """Model copies at work, one thread each: a number, min:max, or auto for one per core."""
-    gpus_per_replica: float = Field(default=0.0, ge=0)
+    gpus_per_replica: float = Field(0.0, ge=0)
     """Share of a GPU each replica takes; 0 computes on the CPU."""
     shard_size: Literal["auto"] | int = "auto"
     """Symbols per unit of work; auto is 64, or fewer where replicas would stand idle."""
-    no_progress_timeout_s: float = Field(default=900.0, gt=0)
-    """Give up when no replica finishes anything for this long."""
-    wait_for_other_s: float = Field(default=600.0, ge=0)
-    """Wait so long for another driver that already does this work, before giving up."""
-    address: str | None = None
-    """Join this Ray cluster instead of starting a local one."""
+    no_progress_timeout_s: float = Field(900.0, gt=0)
+    """Give up when no replica finishes anything for this many seconds."""
+    wait_for_other_s: float = Field(600.0, ge=0)
+    """Wait this many seconds for another driver that already does this work, then give up."""
 
     @property
     def device(self) -> str:
         """Of the replicas, as torch names it."""
         return "cuda:0" if self.gpus_per_replica else "cpu"
-
-    @model_validator(mode="after")
-    def _source_and_query(self) -> Self:
-        if (self.source is None) != (self.query is None):
-            raise ValueError("source and query belong together")
-        return self
 
     @field_validator("shard_size", mode="before")
     @classmethod
@@ -131,34 +98,113 @@ class ForecastSettings(BaseModel):
         return bounds[0] if len(bounds) == 1 else text
 
 
+class ModelForecast(HowToForecast):
+    """How to forecast, and with which model."""
+
+    model: str = "nano"
+    """nano, mini, small, base, a folder or a hub id; random-walk and bootstrap are baselines."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer, where the alias does not say it."""
+    address: str | None = None
+    """Join this Ray cluster instead of starting a local one."""
+
+
+class ForecastSettings(ModelForecast):
+    """What to forecast, with which model, and where the table goes."""
+
+    store: Path
+    """Folder of the history, made by 'candlecast data import'."""
+    as_of: str
+    """Date to forecast from (its close is known), or FROM:TO:STEP with STEP one of daily, weekly,
+    monthly or a number of sessions."""
+    out: Place
+    """Folder or URL of the forecast table; made when missing."""
+    source: str | None = None
+    """Import bars from this database first: duckdb:///file.db; needs query."""
+    query: str | None = None
+    """SQL that selects those bars."""
+    store_version: str | None = None
+    """Version of the history to read; repeats an older night exactly. Without: the newest."""
+
+    @model_validator(mode="after")
+    def _source_and_query(self) -> Self:
+        if (self.source is None) != (self.query is None):
+            raise ValueError("`source` and `query` belong together")
+        return self
+
+
 def load_settings(
-    path: Path | None, model: type[SettingsT], overrides: Mapping[str, Any] | None = None
+    path: Path | None, model: type[SettingsT], flags: Mapping[str, Any] | None = None
 ) -> SettingsT:
     """Settings from a YAML file, then from flags, which win; flags that are None are not given.
 
-    Raises ConfigError naming file and key for an unknown key, a value out of range or a missing
-    setting.
+    flags: by the name of the setting, with or without that of its group. Raises ConfigError naming
+    the flag, or file and key, for an unknown key, a value out of range or a missing setting.
     """
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
     from_file = {} if path is None else _read_yaml(path)
-    given = {key: value for key, value in (overrides or {}).items() if value is not None}
     try:
-        return model.model_validate({**from_file, **given})
-    except ValidationError as error:
-        urgency = {"extra_forbidden": 0, "missing": 2}
-        problem = min(error.errors(), key=lambda each: urgency.get(each["type"], 1))
-        if not problem["loc"]:  # a rule between several settings, which names them itself
-            raise ConfigError(problem["msg"].removeprefix("Value error, ")) from error
-        key = str(problem["loc"][0])
-        flag = "--" + key.replace("_", "-")
-        source = flag if key in given or path is None else f"{path}: {key}"
-        if problem["type"] == "extra_forbidden":
-            allowed = ", ".join(sorted(model.model_fields))
-            raise ConfigError(f"{source}: unknown key; known are {allowed}") from error
-        if problem["type"] == "missing":
-            also = "" if path is None else f" (or {key}: in {path})"
-            raise ConfigError(f"{flag} is missing; give it on the command line{also}") from error
-        rule = problem["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{source}: {rule}, got {problem['input']!r}") from error
+        above = nested(model, given)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        values = overlay(model, from_file, above)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return model.model_validate(values)
+    except ConfigError as error:
+        cause = error.__cause__
+        if not isinstance(cause, ValidationError):
+            raise
+        raise ConfigError(_told(cause, model, path, above, values)) from cause
+
+
+def _told(
+    error: ValidationError,
+    model: type[SettingsT],
+    path: Path | None,
+    above: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> str:
+    """What is wrong, with settings named as they were given: the flag, or file and key."""
+
+    prefix = ""
+
+    def from_file(setting: Setting) -> bool:
+        return not _holds(model, above, setting) and _holds(model, values, setting)
+
+    def subject(setting: Setting) -> str:
+        key = ".".join(setting)
+        if not from_file(setting):
+            return flag_of(model, setting)
+        return f"{path}: {key}"
+
+    def word(setting: Setting) -> str:
+        nonlocal prefix
+        if not from_file(setting):
+            return flag_of(model, setting)
+        prefix = f"{path}: "
+        return ".".join(setting)
+
+    also = "; give it on the command line"
+    if path is not None:
+        also += f" (or {{key}}: in {path})"
+    text = told(error, model, subject, word, missing=also)
+    return text if str(path) in text else prefix + text
+
+
+def _holds(model: type[Settings], values: Mapping[str, Any], setting: Setting) -> bool:
+    """Whether a value was given for a setting, or for something inside it."""
+    here: Any = values
+    for depth, name in enumerate(setting):
+        if isinstance(here, str):  # a word instead of the group
+            group = group_of_path(model, setting[:depth])
+            return group is not None and name == group.shorthand
+        if not isinstance(here, Mapping) or name not in here:
+            return False
+        here = here[name]
+    return True
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -5,41 +5,16 @@ A configuration's figures depend on nothing but itself, so both ways give the sa
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from backtest.settings import BacktestRequest
 from backtest.sweep import SweepPlan, SweepResult, collect, evaluate, expand, plan_sweep
+from cluster.sweep_settings import SweepRequest
 from market.errors import ConfigError
 
 CHUNK = 2_000
 """Configurations per Ray task: seconds of work, so that starting it does not matter."""
-
-
-class SweepRequest(BacktestRequest):
-    """What `candlecast sweep` is told: a backtest, and what to vary."""
-
-    grid: dict[str, list[Any]]
-    """Values to try, by settings key."""
-    samples: int = Field(0, ge=0)
-    """Random combinations to try; 0: all."""
-    seed: int = Field(0, ge=0)
-    """Of the random ones."""
-    blocks: int = Field(16, ge=4, le=20)
-    """Blocks of bars of the cross-validation."""
-    heat: tuple[str, str] | None = None
-    """Axes of the heat map."""
-    in_process: int = Field(20_000, ge=1)
-    """More combinations than this go to Ray."""
-    address: str | None = None
-    """Ray cluster to use, however few they are."""
-    table: Path = Path("sweep.parquet")
-    """Where every combination and its figures go."""
-    page: Path = Path("sweep.html")
-    """Where the heat map goes."""
 
 
 def run_sweep(request: SweepRequest, loaded: dict[str, Any]) -> tuple[SweepPlan, SweepResult]:

@@ -110,7 +110,7 @@ class Returns:
 
     legal = True
     """Decoded bars keep every rule, whatever the numbers."""
-    mirror = MIRROR
+    mirror: tuple[int, ...] | None = MIRROR
 
     def __init__(self, values_BTF: FloatArray, lookback: int | None = None) -> None:
         """Statistics at each bar come from the bars before it, and for the first START bars of

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from math import isfinite
+from pydantic import Field
 
-from market.errors import BacktestInputError
+from market.settings import Settings
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Costs of an order and of what is held; every field is 0 or more.
+class Costs(Settings):
+    """Costs of an order and of what is held; every one is 0 or more.
 
     An order of q shares at the reference price p of its bar fills at
     p · (1 ± (slippage + slippage_volatility · σ + impact · σ · √(q / V))), against the trader, with
@@ -19,33 +17,24 @@ class Costs:
     financial markets"). Commission is max(value · rate + q · per share, min_fee).
     """
 
-    commission_bps: float = 5.0
-    """Basis points of the order's value."""
-    commission_per_share: float = 0.0
-    """Currency per share."""
-    min_fee: float = 1.0
-    """Least commission of an order, in the currency of the prices."""
-    slippage_bps: float = 5.0
-    """Basis points a fill is worse than the reference price."""
-    slippage_volatility: float = 0.0
-    """Further slippage, as a multiple of the volatility of one bar."""
-    impact: float = 0.0
-    """Coefficient of the square-root impact; 1 is the usual order of magnitude."""
-    borrow_bps: float = 0.0
-    """Basis points per year on the value of short positions."""
-    cash_rate: float = 0.0
-    """Interest per year on cash, as a fraction; 0.03 is 3%."""
-    debit_rate: float = 0.0
-    """Interest per year on borrowed cash, as a fraction."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not (isfinite(value) and value >= 0):
-                raise BacktestInputError(f"{field.name} {value}: must be a number, 0 or more")
-        for name in ("commission_bps", "slippage_bps"):
-            if getattr(self, name) >= 10_000:
-                raise BacktestInputError(f"{name} {getattr(self, name)}: must be below 10000")
+    commission_bps: float = Field(5.0, ge=0, lt=10_000)
+    """Commission in basis points of each order's value."""
+    commission_per_share: float = Field(0.0, ge=0)
+    """Commission per share, in the currency of the prices."""
+    min_fee: float = Field(1.0, ge=0)
+    """An order is charged at least this much, in the currency of the prices."""
+    slippage_bps: float = Field(5.0, ge=0, lt=10_000)
+    """Buys fill this many basis points above the reference price, sells as many below."""
+    slippage_volatility: float = Field(0.0, ge=0)
+    """Further slippage, in volatilities of one bar."""
+    impact: float = Field(0.0, ge=0)
+    """Square-root impact: this × volatility × √(order / volume); 1 is usual, 0 none."""
+    borrow_bps: float = Field(0.0, ge=0)
+    """Yearly fee on the value of shorts, in basis points."""
+    cash_rate: float = Field(0.0, ge=0)
+    """Yearly interest on cash; 0.03 is 3%."""
+    debit_rate: float = Field(0.0, ge=0)
+    """Yearly interest on borrowed cash."""
 
     @property
     def needs_volatility(self) -> bool:

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, model_validator
 
 from backtest.fills.costs import Costs
-from market.errors import BacktestInputError
+from market.settings import Settings
 
 FillPrice = Literal["open", "close", "vwap"]
 
@@ -62,63 +62,50 @@ class Kind(IntEnum):
     MARGIN_CALL = 2
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(Settings):
     """How decisions become fills; `backtest.fills.oracle` says in which order."""
 
-    lag: int = 1
-    """Bars from the decision's close to the fill. 0 fills at the close the decision was made from,
-    which nobody can: refused unless `allow_same_bar`."""
+    lag: int = Field(1, ge=0)
+    """Bars from the decision's close to the fill; 0 is refused unless allow_same_bar."""
     fill: FillPrice = "open"
-    """Reference price on the fill bar; vwap is the proxy (open + high + low + close) / 4."""
+    """Reference price on the fill bar: open, close, or vwap, the proxy (open + high + low + close)
+    / 4."""
     allow_same_bar: bool = False
-    """Permit lag 0; reports flag it."""
+    """Permit lag 0, which nobody can trade; the report flags it."""
     inside_bar: bool = False
     """Keep fill prices within the bar's low and high."""
-    participation: float = 0.0
+    participation: float = Field(0.0, ge=0, le=1)
     """Largest share of the fill bar's volume one order may take; 0: no cap."""
     carry: bool = False
     """Try again on the following bars what could not fill, until the next decision fills; else it
     is cancelled. What cash or leverage did not allow is never carried."""
-    lot: float = 0.0
+    lot: float = Field(0.0, ge=0)
     """Raw shares per lot; 0: fractional shares. Selling out is never rounded."""
     t_plus_one: bool = False
     """Shares bought in a session cannot be sold in it."""
-    limit: float = 0.0
-    """Price limit as a fraction: no buy at a reference price up by this much on the last close, no
-    sell at one down by as much; 0: none."""
+    limit: float = Field(0.0, ge=0, le=1)
+    """Price limit as a fraction, 0.1 for 10%: no buy at a reference price up by this much on the
+    last close, no sell at one down by as much; 0: none."""
     short: bool = False
-    """Allow negative weights."""
-    leverage: float = 1.0
+    """Allow negative weights; kelly then sells short too, and longshort does so in any case."""
+    leverage: float = Field(1.0, gt=0, le=100)
     """Most gross exposure over equity, at decisions and after every fill that adds to it."""
-    maintenance: float = 0.0
+    maintenance: float = Field(0.0, ge=0, le=1)
     """Equity over gross exposure at a close below which everything is sold; 0: no margin calls."""
 
-    def __post_init__(self) -> None:
-        if self.lag < 0:
-            raise BacktestInputError(f"lag {self.lag}: must be 0 or more bars")
+    @model_validator(mode="after")
+    def _nobody_trades_the_past(self) -> Self:
         if self.lag == 0 and not self.allow_same_bar:
-            raise BacktestInputError(
-                "lag 0 fills at the very close the decision was made from, which nobody can do. "
-                "Use --lag 1, or --allow-same-bar to do it anyway, flagged on the report."
+            raise ValueError(
+                "`lag` 0 fills at the very close the decision was made from, which nobody can do; "
+                "use 1, or `allow_same_bar` to do it anyway, flagged on the report"
             )
         if self.lag == 0 and self.fill != "close":
-            raise BacktestInputError(
-                f"lag 0 with fill {self.fill}: the {self.fill} of a bar is over when its close "
-                "decides. Use --fill close."
+            raise ValueError(
+                f"`lag` 0 with `fill` {self.fill}: the {self.fill} of a bar is over when its close "
+                "decides; use `fill` close"
             )
-        for name, least, most in (
-            ("participation", 0.0, 1.0),
-            ("lot", 0.0, np.inf),
-            ("limit", 0.0, 1.0),
-            ("leverage", 0.0, 100.0),
-            ("maintenance", 0.0, 1.0),
-        ):
-            value = getattr(self, name)
-            if not (least <= value <= most and np.isfinite(value)):
-                raise BacktestInputError(f"{name} {value}: must be from {least} to {most}")
-        if self.leverage == 0:
-            raise BacktestInputError("leverage 0: nothing could be bought")
+        return self
 
     @property
     def margin(self) -> bool:

@@ -48,7 +48,7 @@ def _always(settings: BacktestSettings, horizon: int) -> list[str]:
 
 
 def _same_bar(settings: BacktestSettings) -> list[str]:
-    if settings.lag > 0:
+    if settings.rules.lag > 0:
         return []
     sentence = (
         "SAME-BAR: filled at the very close each decision was made from (lag 0). Nobody can trade "
@@ -58,9 +58,10 @@ def _same_bar(settings: BacktestSettings) -> list[str]:
 
 
 def _fills(settings: BacktestSettings) -> str:
-    when = "the same bar" if settings.lag == 0 else "the next bar"
-    if settings.lag > 1:
-        when = f"the {settings.lag}th bar after it"
+    rules = settings.rules
+    when = "the same bar" if rules.lag == 0 else "the next bar"
+    if rules.lag > 1:
+        when = f"the {rules.lag}th bar after it"
     price = {"open": "open", "close": "close", "vwap": "mean of open, high, low and close"}
     if settings.compat == "vectorbt":
         size = (
@@ -70,20 +71,20 @@ def _fills(settings: BacktestSettings) -> str:
     else:
         size = "Shares are fixed from the equity and the closes of the decision"
     volume = (
-        f"no order takes more than {settings.participation:.0%} of the fill bar's volume"
-        if settings.participation
+        f"no order takes more than {rules.participation:.0%} of the fill bar's volume"
+        if rules.participation
         else "every order is assumed to fill in full whatever the volume"
     )
     return (
-        f"Decided at the close of a date, filled at the {price[settings.fill]} of {when}. {size}; "
+        f"Decided at the close of a date, filled at the {price[rules.fill]} of {when}. {size}; "
         f"{volume}."
     )
 
 
 def _money(settings: BacktestSettings) -> str:
     cash = (
-        f"Cash earns {settings.cash_rate:.2%} a year."
-        if settings.cash_rate
+        f"Cash earns {settings.costs.cash_rate:.2%} a year."
+        if settings.costs.cash_rate
         else "Cash earns nothing."
     )
     if settings.compat == "vectorbt":
@@ -118,9 +119,10 @@ def _in_sample(scores: pl.DataFrame) -> list[str]:
 def _universe(scores: pl.DataFrame, settings: BacktestSettings) -> list[str]:
     found = []
     smallest = int(scores.group_by("as_of").len()["len"].min())  # type: ignore[arg-type]
-    if settings.strategy in ("topk", "dropout") and settings.k >= smallest:
+    strategy = settings.strategy
+    if strategy.name in ("topk", "dropout") and strategy.k >= smallest:
         found.append(
-            f"k = {settings.k} is not smaller than the smallest universe ({smallest} names): there "
+            f"k = {strategy.k} is not smaller than the smallest universe ({smallest} names): there "
             "the strategy is the equal-weight benchmark."
         )
     unscored = scores.filter(pl.col("score").is_nan()).height

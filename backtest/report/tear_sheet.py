@@ -18,6 +18,7 @@ from backtest.report import charts
 from backtest.report.page import as_html, css, template, write_page
 from backtest.report.words import NOTHING, headline, signed, trials, what_is_traded
 from backtest.results import BacktestResult
+from market.settings import flat
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -84,7 +85,7 @@ def monthly_returns(daily: pl.DataFrame) -> list[tuple[int, list[Cell], Cell]]:
 
 def facts(result: BacktestResult) -> list[tuple[str, str]]:
     """Everything that made the figures, as (name, value)."""
-    settings = result.settings.model_dump(mode="json", exclude={"title", "model_id", "run_id"})
+    told_elsewhere = {"title", "model_id", "run_id"}
     strategy = result.strategy
     fixed = [
         ("model_id", result.model_id),
@@ -101,7 +102,8 @@ def facts(result: BacktestResult) -> list[tuple[str, str]]:
     ]
     return fixed + [
         (name, NOTHING if value in (None, []) else _words(value))
-        for name, value in settings.items()
+        for name, value in flat(result.settings).items()
+        if name not in told_elsewhere
     ]
 
 

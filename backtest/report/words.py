@@ -87,6 +87,7 @@ def trials(count: int) -> str:
 def what_is_traded(result: BacktestResult) -> str:
     """The strategy in a sentence."""
     settings, names = result.settings, result.scores["symbol"].n_unique()
+    strategy = settings.strategy
     if result.n_paths:
         least = settings.score.startswith("-")
         score = ("least " if least else "") + SCORES[settings.score.removeprefix("-")]
@@ -97,26 +98,26 @@ def what_is_traded(result: BacktestResult) -> str:
         "equal": "equal weights",
         "score": "weights by score",
         "inverse_volatility": "weights by inverse volatility",
-    }[settings.weighting]
-    if settings.strategy == "topk":
-        chosen = f"Top {settings.k} of {names} symbols by {score}, {weights}"
-    elif settings.strategy == "dropout":
+    }[strategy.weighting]
+    if strategy.name == "topk":
+        chosen = f"Top {strategy.k} of {names} symbols by {score}, {weights}"
+    elif strategy.name == "dropout":
         chosen = (
-            f"Top {settings.k} of {names} symbols by {score}, at most {settings.n_drop} replaced "
+            f"Top {strategy.k} of {names} symbols by {score}, at most {strategy.n_drop} replaced "
             f"at a time, {weights}"
         )
-    elif settings.strategy == "longshort":
+    elif strategy.name == "longshort":
         chosen = (
-            f"Best {settings.quantile:.0%} of {names} symbols by {score} long, worst short, "
-            f"{settings.neutral}-neutral, {weights}"
+            f"Best {strategy.quantile:.0%} of {names} symbols by {score} long, worst short, "
+            f"{strategy.neutral}-neutral, {weights}"
         )
-    elif settings.strategy == "threshold":
+    elif strategy.name == "threshold":
         chosen = (
-            f"Of {names} symbols those whose {score} rose above {settings.enter:g}, until at or "
-            f"below {settings.leave:g}, {weights}"
+            f"Of {names} symbols those whose {score} rose above {strategy.enter:g}, until at or "
+            f"below {strategy.leave:g}, {weights}"
         )
     else:
-        chosen = f"{settings.kelly_fraction:.0%} Kelly on {names} symbols"
+        chosen = f"{strategy.kelly_fraction:.0%} Kelly on {names} symbols"
     return f"{chosen}, {result.ic.by_date.height} rebalances."
 
 

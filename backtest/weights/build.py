@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from backtest.fills.inputs import Targets
 from backtest.scores.decisions import Decisions
-from backtest.settings import BacktestSettings
 from backtest.weights.risk import volatility_and_beta, window_returns
 from backtest.weights.settings import Signals, StrategySettings
 from backtest.weights.strategies import build_targets
@@ -20,21 +19,15 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
 
-def strategy_of(settings: BacktestSettings) -> StrategySettings:
-    """The strategy among the settings."""
-    names = set(StrategySettings.__dataclass_fields__) - {"name"}
-    return StrategySettings(
-        name=settings.strategy, **{name: getattr(settings, name) for name in names}
-    )
-
-
 def targets_of(
     decisions: Decisions,
     strategy: StrategySettings,
     periods: float,
     groups: dict[str, str] | None = None,
+    *,
+    short: bool = False,
 ) -> Targets:
-    """Target weights of the strategy on these decisions."""
+    """Target weights of the strategy on these decisions. short: kelly may go below zero."""
     marks = decisions.prices.mark_TN
     volatility_DN = beta_DN = None
     if strategy.weighting == "inverse_volatility" or strategy.neutral == "beta":
@@ -48,6 +41,7 @@ def targets_of(
         mean_DN=decisions.matrix("mean") if kelly else None,
         deviation_DN=_deviations(decisions) if kelly else None,
         window_return=lambda row, column_K: window_returns(marks, row, column_K),
+        short=short,
     )
     return build_targets(
         strategy, signals, bars_per_year=periods, group_N=_group_numbers(decisions, groups)

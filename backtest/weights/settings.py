@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, model_validator
 
-from market.errors import BacktestInputError
+from market.settings import Settings
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -39,50 +40,55 @@ class Signals:
     """Its standard deviation."""
     window_return: Callable[[int, Int], Float] | None = None
     """Returns (W, names) of the last bars known at a row; for the volatility target."""
+    short: bool = False
+    """Whether weights may be negative; longshort's are in any case."""
 
 
-@dataclass(frozen=True)
-class StrategySettings:
+class StrategySettings(Settings):
     """A strategy, its weights and its caps."""
 
+    shorthand: ClassVar[str | None] = "name"
+
     name: Name = "topk"
-    k: int = 20
-    """Names held by topk and dropout."""
-    n_drop: int = 5
-    """Most names dropout replaces per decision."""
-    quantile: float = 0.1
+    """topk: the k highest scores; dropout: the same, replacing at most n_drop names a time;
+    longshort: the best quantile long, the worst short; threshold: names from `enter` to `leave`;
+    kelly: mean over variance of the path distribution."""
+    k: int = Field(20, ge=1)
+    """Names held by topk and dropout; a date with fewer scored names is spread over those."""
+    n_drop: int = Field(5, ge=0)
+    """Most names that dropout replaces per decision."""
+    quantile: float = Field(0.1, gt=0, le=0.5)
     """Share of the scored names in each leg of longshort."""
     weighting: Weighting = "equal"
+    """Weights of the names chosen."""
     neutral: Neutral = "dollar"
-    gross: float = 1.0
-    """Sum of the absolute weights that longshort and kelly aim at, at most."""
+    """What the legs of longshort balance."""
+    gross: float = Field(1.0, gt=0)
+    """Most Σ|weight| of longshort and kelly."""
     enter: float = 0.0
+    """threshold buys names scored above this."""
     leave: float = 0.0
-    """threshold buys above `enter` and holds until at or below `leave`."""
-    kelly_fraction: float = 0.5
-    """Of the Kelly weight mean / variance; 1 is full Kelly."""
-    short: bool = False
-    """Whether kelly may sell short; longshort always does."""
-    volatility_target: float = 0.0
-    """Yearly volatility to scale weights down to; 0: none."""
-    max_weight: float = 0.0
-    """Largest absolute weight of a name; 0: no cap."""
-    max_turnover: float = 0.0
-    """Most Σ|change of weight| / 2 per decision, after the first; 0: no cap."""
-    max_group: float = 0.0
+    """threshold holds what it bought until it scores this or less."""
+    kelly_fraction: float = Field(0.5, gt=0, le=1)
+    """Share of the full Kelly weight, mean / variance."""
+    volatility_target: float = Field(0.0, ge=0)
+    """Scale weights down to this yearly volatility, from the last 60 bars; 0: do not."""
+    max_weight: float = Field(0.0, ge=0)
+    """Largest |weight| of a name; 0: no cap."""
+    max_turnover: float = Field(0.0, ge=0)
+    """Most Σ|change of weight| / 2 per decision after the first; 0: no cap."""
+    max_group: float = Field(0.0, ge=0)
     """Largest Σ|weight| of a group; 0: no cap."""
 
-    def __post_init__(self) -> None:
-        if self.k < 1 or self.n_drop < 0:
-            raise BacktestInputError(f"k {self.k}, n_drop {self.n_drop}: rule k >= 1, n_drop >= 0")
-        if not 0 < self.quantile <= 0.5:
-            raise BacktestInputError(f"quantile {self.quantile}: must be above 0, at most 0.5")
+    @model_validator(mode="after")
+    def _not_sold_at_once(self) -> Self:
         if self.leave > self.enter:
-            raise BacktestInputError(
-                f"leave {self.leave} is above enter {self.enter}: a name would be sold at once"
+            raise ValueError(
+                f"`leave` {self.leave} is above `enter` {self.enter}: a name would be sold at once"
             )
+        return self
 
     @property
-    def shorts(self) -> bool:
-        """Whether weights may be negative."""
-        return self.name == "longshort" or (self.name == "kelly" and self.short)
+    def needs_short(self) -> bool:
+        """Whether the strategy is nothing without negative weights."""
+        return self.name == "longshort"

@@ -118,7 +118,7 @@ def _kelly(s: StrategySettings, signals: Signals) -> Entries:
     with np.errstate(divide="ignore", invalid="ignore"):
         weight_DN = s.kelly_fraction * mean_DN / deviation_DN**2
     weight_DN[~np.isfinite(weight_DN) | np.isnan(signals.score_DN)] = 0.0
-    if not s.short:
+    if not signals.short:
         weight_DN = np.maximum(weight_DN, 0.0)
     total_D = np.abs(weight_DN).sum(axis=1)
     weight_DN *= (s.gross / np.maximum(total_D, s.gross))[:, None]

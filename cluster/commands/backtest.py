@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Console
 
-from cluster.commands.options import Forecasts, Momentum, Scores, Store
+from backtest.settings import BacktestRequest
+from cluster.commands.options import add, from_settings
+from cluster.commands.output import Output
 
 if TYPE_CHECKING:
     import polars as pl
-    from rich.console import Console
 
     from backtest import BacktestResult
-    from backtest.settings import BacktestRequest
     from market.table.forecasts import ForecastTable
 
 SHOWN = (
@@ -31,130 +30,23 @@ SHOWN = (
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("backtest")(backtest)
+    add(app, backtest)
 
 
-def backtest(
-    store: Store = None,
-    forecasts: Forecasts = None,
-    scores: Scores = None,
-    momentum: Momentum = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(help="topk (default), dropout, longshort, threshold or kelly."),
-    ] = None,
-    score: Annotated[
-        str | None,
-        typer.Option(
-            help="expected_return (default), p_up, mean_over_std, quantile_spread, volatility or "
-            "expected_drawdown; a leading minus prefers low values."
-        ),
-    ] = None,
-    k: Annotated[int | None, typer.Option(help="Names held. Default 20.")] = None,
-    rebalance: Annotated[
-        str | None,
-        typer.Option(help="each (default), weekly, monthly, or every n-th score date."),
-    ] = None,
-    cash: Annotated[float | None, typer.Option(help="Starting cash. Default 1000000.")] = None,
-    commission_bps: Annotated[
-        float | None, typer.Option(help="Commission, basis points of value. Default 5.")
-    ] = None,
-    min_fee: Annotated[
-        float | None, typer.Option(help="Least commission per order. Default 1.")
-    ] = None,
-    slippage_bps: Annotated[
-        float | None, typer.Option(help="Basis points a fill is worse than the open. Default 5.")
-    ] = None,
-    lag: Annotated[int | None, typer.Option(help="Bars from decision to fill. Default 1.")] = None,
-    fill: Annotated[
-        str | None, typer.Option(help="Price on the fill bar: open (default), close or vwap.")
-    ] = None,
-    compat: Annotated[
-        str | None, typer.Option(help="none (default), or vectorbt: size and fill as it does.")
-    ] = None,
-    horizon: Annotated[
-        int | None, typer.Option(help="Forecast step that is scored. Default: the last.")
-    ] = None,
-    model_id: Annotated[
-        str | None, typer.Option(help="Model (id or name), where the table holds several.")
-    ] = None,
-    run_id: Annotated[str | None, typer.Option(help="Only the rows of this run.")] = None,
-    walkforward: Annotated[
-        Path | None,
-        typer.Option(help="walkforward.json: trade its folds' forecasts as one model's."),
-    ] = None,
-    start: Annotated[str | None, typer.Option(help="First forecast date, YYYY-MM-DD.")] = None,
-    end: Annotated[str | None, typer.Option(help="Last session, YYYY-MM-DD.")] = None,
-    recovery: Annotated[
-        float | None, typer.Option(help="Share of its last close a delisted name pays. Default 1.")
-    ] = None,
-    max_gap_sessions: Annotated[
-        int | None, typer.Option(help="Silent for longer at the end means delisted. Default 5.")
-    ] = None,
-    periods_per_year: Annotated[
-        float | None, typer.Option(help="Bars a year for annualising. Default: counted.")
-    ] = None,
-    trials: Annotated[
-        int | None, typer.Option(help="Strategies tried so far; printed on the sheet. Default 1.")
-    ] = None,
-    fan_symbols: Annotated[
-        str | None, typer.Option(help="Symbols of the fan charts, separated by commas.")
-    ] = None,
-    title: Annotated[str | None, typer.Option(help="Heading of the tear sheet.")] = None,
-    store_version: Annotated[
-        str | None, typer.Option(help="Version of the store. Default: the newest.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Tear sheet to write. Default tearsheet.html.")
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other key of configs/backtest.yaml, as key=value."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file with any of these; flags win.")
-    ] = None,
-) -> None:
+@from_settings(
+    "candlecast backtest --store store --forecasts forecasts",
+    "candlecast backtest --store store --momentum 126 --momentum-skip 21 --k 10",
+    "candlecast backtest --store store --scores scores.csv --strategy longshort --borrow-bps 50",
+)
+def backtest(settings: BacktestRequest, output: Output) -> None:
     """Trade forecasts, own scores or momentum after costs, and write the tear sheet."""
-    flags: dict[str, Any] = {
-        name: value
-        for name, value in locals().items()
-        if name not in ("config", "fan_symbols", "option")
-    }
-    if fan_symbols is not None:
-        flags["fan_symbols"] = tuple(fan_symbols.split(","))
-    if rebalance is not None and rebalance.isdigit():
-        flags["rebalance"] = int(rebalance)
-    flags |= pairs(option or [])
-
-    from rich.console import Console
-
     from backtest import write_tear_sheet
-    from backtest.settings import BacktestRequest
-    from cluster.settings import load_settings
 
-    console = Console()
-    request = load_settings(config, BacktestRequest, flags)
-    with console.status("backtesting (the first run on a machine compiles for some 20 s)"):
-        result = run(request)
-        path = write_tear_sheet(result, request.report)
-    show(result, console)
-    console.print(f"tear sheet: {path.resolve()}", soft_wrap=True, markup=False, highlight=False)
-
-
-def pairs(options: Sequence[str]) -> dict[str, Any]:
-    """key=value arguments as settings; values are read as YAML."""
-    import yaml
-
-    from market.errors import ConfigError
-
-    found = {}
-    for text in options:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise ConfigError(f"--set {text}: expected key=value")
-        found[key.strip().replace("-", "_")] = yaml.safe_load(value)
-    return found
+    with output.console.status("backtesting (the first run on a machine compiles for some 20 s)"):
+        result = run(settings)
+        path = write_tear_sheet(result, settings.report)
+    output.result(result.summary() | {"report": str(path.resolve())}, lambda c: show(result, c))
+    output.line(f"tear sheet: {path.resolve()}")
 
 
 def run(request: BacktestRequest) -> BacktestResult:
@@ -242,7 +134,7 @@ def show(result: BacktestResult, console: Console) -> None:
             f"{result.picks_above_median:.1%} of picks above the median",
             highlight=False,
         )
-    if result.settings.lag == 0:
+    if result.settings.rules.lag == 0:
         console.print("[bold yellow]SAME-BAR[/]: lag 0 fills nobody could have got")
     if result.in_sample_dates:
         console.print(

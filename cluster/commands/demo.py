@@ -46,6 +46,7 @@ def demo(
 
     from backtest import write_tear_sheet
     from backtest.settings import BacktestRequest
+    from backtest.weights.settings import StrategySettings
     from cluster.commands import backtest as backtest_command
     from cluster.commands.forecast import run_with_progress, show_summary
     from cluster.settings import ForecastSettings
@@ -74,7 +75,7 @@ def demo(
         forecasts=out / "forecasts",
         model_id=model,
         report=out / "tearsheet.html",
-        k=10,
+        strategy=StrategySettings(k=10),
         title="candlecast demo: a simulated market, volatile by turns, without direction",
     )
     with console.status("backtesting (the first run on a machine compiles for some 20 s)"):

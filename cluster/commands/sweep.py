@@ -5,16 +5,17 @@ Computes nothing itself; heavy modules load inside the command.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Console
 
-from cluster.commands.options import Forecasts, Momentum, Scores, Store
+from cluster.commands.options import add, from_settings
+from cluster.commands.output import Output
+from cluster.sweep_settings import SweepRequest
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from backtest.sweep import SweepResult
 
 SHOWN = 10
@@ -22,53 +23,24 @@ SHOWN = 10
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("sweep")(sweep)
+    add(app, sweep)
 
 
-def sweep(
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file with the grid; see configs/sweep.yaml.")
-    ] = None,
-    store: Store = None,
-    forecasts: Forecasts = None,
-    scores: Scores = None,
-    momentum: Momentum = None,
-    samples: Annotated[
-        int | None, typer.Option(help="Random combinations to try. Default: all.")
-    ] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to run on.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Page to write. Default sweep.html.")] = None,
-    table: Annotated[
-        Path | None, typer.Option(help="Parquet or CSV of all figures. Default sweep.parquet.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Tear sheet of the best. Default tearsheet.html.")
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other key of configs/sweep.yaml, as key=value."),
-    ] = None,
-) -> None:
+@from_settings(
+    "candlecast sweep --config sweep.yaml --store store --forecasts forecasts",
+    "candlecast sweep --store store --momentum 126 --set 'grid={k: [10, 20], lag: [1, 2]}'",
+)
+def sweep(request: SweepRequest, output: Output) -> None:
     """Backtest a grid of settings; say how likely the best one is luck."""
-    given: dict[str, Any] = {
-        name: value for name, value in locals().items() if name not in ("config", "option")
-    }
-    import time
-
-    from rich.console import Console
-
     from backtest import run_backtest, write_tear_sheet
     from backtest.report.sweep_page import write_sweep_page
-    from cluster.commands.backtest import load, pairs
-    from cluster.settings import load_settings
-    from cluster.sweep import SweepRequest, run_sweep
+    from cluster.commands.backtest import load
+    from cluster.sweep import run_sweep
 
-    console = Console()
-    request = load_settings(config, SweepRequest, given | pairs(option or []))
-    with console.status("reading"):
+    with output.console.status("reading"):
         loaded = load(request)
     begun = time.monotonic()
-    with console.status("sweeping (the first run on a machine compiles for some 20 s)"):
+    with output.console.status("sweeping (the first run on a machine compiles for some 20 s)"):
         plan, result = run_sweep(request, loaded)
     seconds = time.monotonic() - begun
     request.table.parent.mkdir(parents=True, exist_ok=True)
@@ -85,14 +57,27 @@ def sweep(
     )
     page_path = write_sweep_page(result, plan, request.page, title=request.title, heat=request.heat)
     sheet = write_tear_sheet(run_backtest(**loaded | {"settings": best}), request.report)
-    _show(result, console)
-    console.print(
-        f"{len(plan.points):,} combinations in {seconds:.1f} s\ntable: {request.table.resolve()}\n"
-        f"page: {page_path.resolve()}\ntear sheet of the best: {sheet.resolve()}",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
-    )
+    files = {
+        "table": request.table.resolve(),
+        "page": page_path.resolve(),
+        "tear sheet of the best": sheet.resolve(),
+    }
+    output.result(_summary(result) | {"files": files}, lambda console: _show(result, console))
+    output.line(f"{len(plan.points):,} combinations in {seconds:.1f} s")
+    for name, path in files.items():
+        output.line(f"{name}: {path}")
+
+
+def _summary(result: SweepResult) -> dict[str, Any]:
+    """The figures that `_show` prints, for programs."""
+    best = result.table.row(result.best, named=True)
+    return {
+        "trials": result.trials,
+        "best": best,
+        "deflated_sharpe": result.deflated_sharpe,
+        "probability_of_overfitting": result.overfitting.probability,
+        "walk_forward_sharpe": result.walk_forward_sharpe,
+    }
 
 
 def _show(result: SweepResult, console: Console) -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import polars as pl
 
@@ -69,6 +70,32 @@ class ForecastReport:
         spent = self.seconds.get("forecast", 0.0)
         paths = self.computed * int(self.record.settings["paths"])
         return paths / spent if spent else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """The run in a flat record, JSON-ready."""
+        record = self.record
+        return {
+            "status": "already done" if self.already_done else "done",
+            "run_id": record.run_id,
+            "model": record.model,
+            "model_id": record.model_id,
+            "dates": len(record.dates),
+            "first_date": str(record.dates[0].as_of_date),
+            "last_date": str(record.dates[-1].as_of_date),
+            "in_sample_dates": sum(each.in_sample for each in record.dates),
+            "forecasts": record.n_forecasts,
+            "resumed": self.resumed,
+            "excluded": sum(len(note.symbols) for note in record.skipped),
+            "failed": sum(len(note.symbols) for note in record.failed),
+            "trimmed": record.trimmed,
+            "repaired_bars": record.repaired_bars,
+            "paths_per_second": round(self.paths_per_second, 1),
+            "seconds": {stage: round(spent, 3) for stage, spent in self.seconds.items()},
+        }
+
+    def __repr__(self) -> str:
+        lines = (f"{key}: {value}" for key, value in self.summary().items())
+        return "ForecastReport\n  " + "\n  ".join(lines)
 
 
 def run_forecast(

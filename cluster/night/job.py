@@ -42,7 +42,7 @@ def run_nightly(
     """
     started, begun = datetime.now(UTC), time.monotonic()
     table = ForecastTable(settings.out)
-    wait_s = float(settings.forecast.get("wait_for_other_s", 600.0))
+    wait_s = settings.forecast.wait_for_other_s
     try:
         with hold(table.leases, _LEASE, wait_s=wait_s, waiting=lambda: report("wait", 0, 0)):
             return _reported(settings, _night(settings, table, started, begun, report))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from backtest.report.page import template
+from cluster.forecasting.reasons import kinds
 from cluster.night.report import NightReport
 from cluster.night.settings import NightlySettings
 from market.table.forecasts import ForecastTable
@@ -81,14 +82,11 @@ def _outlook(settings: NightlySettings, record: RunRecord) -> list[_Bar]:
 
 def _reasons(record: RunRecord | None) -> list[tuple[str, int, str]]:
     """Kinds of reason with how many symbols, and an example."""
-    counts: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    for title, notes in (("", record.skipped), ("failed: ", record.failed)) if record else ():
-        for note in notes:
-            kind, _, detail = note.reason.partition(":")
-            counts[title + kind] += len(note.symbols)
-            examples.setdefault(title + kind, f"{note.symbols[0]}: {detail.strip()}")
-    return [(kind, n, examples[kind]) for kind, n in counts.most_common()]
+    if record is None:
+        return []
+    found = [(each.words, each.count, each.example) for each in kinds(record.skipped)]
+    found += [(f"failed: {each.words}", each.count, each.example) for each in kinds(record.failed)]
+    return sorted(found, key=lambda row: -row[1])
 
 
 def _histogram(values: list[float]) -> list[dict[str, Any]]:

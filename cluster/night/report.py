@@ -34,6 +34,7 @@ class NightReport:
         """For monitoring: flat, JSON-ready; the same keys whatever happened."""
         seen, made = self.quality, self.forecast
         record = made.record if made else None
+        counted = made.summary() if made else {}
         return {
             "status": self.status,
             "stop": self.stop,
@@ -42,9 +43,9 @@ class NightReport:
             "seconds": round(self.seconds, 3),
             "run_id": record.run_id if record else None,
             "model": record.model if record else None,
-            "forecasts": record.n_forecasts if record else 0,
-            "failed": sum(len(note.symbols) for note in record.failed) if record else 0,
-            "excluded": sum(len(note.symbols) for note in record.skipped) if record else 0,
+            "forecasts": counted.get("forecasts", 0),
+            "failed": counted.get("failed", 0),
+            "excluded": counted.get("excluded", 0),
             "symbols_present": seen.present if seen else None,
             "symbols_missing": len(seen.missing) if seen else None,
             "rows_quarantined": seen.quarantined if seen else None,
@@ -55,5 +56,5 @@ class NightReport:
             "utilisation": round(made.activity.utilisation(made.replicas), 4)
             if made and made.activity
             else None,
-            "stage_seconds": {k: round(v, 3) for k, v in made.seconds.items()} if made else {},
+            "stage_seconds": counted.get("seconds", {}),
         }

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, field_validator
 
-from cluster.settings import ForecastSettings, Place, load_settings
-from market.errors import ConfigError
-from market.lake.history import AsOf
+from cluster.settings import ForecastSettings, ModelForecast, Place
 from market.lake.quality import GateSettings
-from market.spec import Label
+from market.settings import Settings
+from market.spec import AsOf, Label
 
-_OWN_KEYS = frozenset({"store", "out", "as_of", "store_version"})
 
-
-class ImportSettings(BaseModel):
+class ImportSettings(Settings):
     """How files of the drop folder are to be read; what is missing is inferred."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     venue: str | None = None
+    """Exchange calendar (XNYS, XSHG, …) or 24/7."""
     freq: str | None = None
+    """Bar length: 1d, 1h, 5min, …"""
     tz: str | None = None
+    """Time zone of the labels. Without: the venue's."""
     label: Label | None = None
-    columns: dict[str, str] = {}
+    """Which instant of a bar its label names."""
+    columns: dict[str, str] = Field(default_factory=dict)
     """Field to column name, e.g. close: Px."""
-    price_basis: str | None = None
+    price_basis: Literal["raw", "adjusted"] | None = None
+    """Whether prices are adjusted for splits and dividends; noted in forecasts."""
     on_conflict: Literal["error", "keep", "replace"] = "error"
     """What happens when a bar differs from the stored one."""
 
 
-class NightlySettings(BaseModel):
+class NightlySettings(Settings):
     """A whole night in one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     drop: Path
     """Folder where new files of bars arrive."""
@@ -46,23 +45,29 @@ class NightlySettings(BaseModel):
     reports: Path
     """Folder for the HTML report and the JSON summary of each night."""
     as_of: str | None = None
-    """Date to forecast from; the newest session without."""
+    """Date to forecast from. Without: the newest session."""
     bars: ImportSettings = ImportSettings()
     """How the files are read."""
     gate: GateSettings = GateSettings()
     """When to stop before forecasting."""
-    forecast: dict[str, Any] = Field(default_factory=dict)
-    """Settings of `candlecast forecast`, except store, out and as_of."""
+    forecast: ModelForecast = ModelForecast()
+    """Settings of `candlecast forecast` that the night does not set itself."""
+
+    @field_validator("forecast", mode="before")
+    @classmethod
+    def _not_the_nights_own(cls, value: Any) -> Any:
+        own = ForecastSettings.model_fields.keys() - ModelForecast.model_fields.keys()
+        clash = sorted(own & set(value)) if isinstance(value, Mapping) else []
+        if clash:
+            raise ValueError(f"forecast.{clash[0]} is set by the night itself; leave it out")
+        return value
 
     def forecast_settings(self, as_of: AsOf, version: str) -> ForecastSettings:
-        """Raises ConfigError for keys that a night sets itself or that nobody knows."""
-        clash = sorted(_OWN_KEYS & set(self.forecast))
-        if clash:
-            raise ConfigError(f"forecast: {clash[0]}: set by the night itself; leave it out")
-        own = {
-            "store": self.store,
-            "out": self.out,
-            "as_of": str(as_of.session),
-            "store_version": version,
-        }
-        return load_settings(None, ForecastSettings, {**self.forecast, **own})
+        """The night's forecast from one session, of one version of the history."""
+        return ForecastSettings(
+            **dict(self.forecast),
+            store=self.store,
+            out=self.out,
+            as_of=str(as_of.session),
+            store_version=version,
+        )

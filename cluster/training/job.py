@@ -24,6 +24,7 @@ from typing import Any
 
 from cluster.session import require_cpus, training_session
 from cluster.training.progress import following
+from cluster.training.request import TrainingRequest
 from cluster.training.series import SeriesSource, ensure, lake_source, simulated_source
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.registry import KNOWN, Part, cutoff_of, part_of
@@ -48,28 +49,6 @@ _LEASE = "training"
 
 class TrainingJobError(CandlecastError):
     """The workers could not finish; running the same command again resumes."""
-
-
-@dataclass(frozen=True)
-class TrainingRequest:
-    """A run as the command line asks for it."""
-
-    settings: TokenizerTraining | PredictorTraining
-    out: Path
-    stores: tuple[Path, ...] = ()
-    store_version: str | None = None
-    """Of every store; the newest without."""
-    tokenizer: str | None = None
-    """Of a predictor's run: folder, hub id or alias."""
-    start_from: str | None = None
-    """Folder, hub id or alias of the weights to begin with."""
-    workers: int = 1
-    gpus: bool = False
-    """One GPU per worker; else CPUs."""
-    threads: int = 1
-    """Of each worker's matrix products on CPUs."""
-    address: str | None = None
-    """Ray cluster to join; else one is started here."""
 
 
 @dataclass(frozen=True)

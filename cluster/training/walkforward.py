@@ -15,15 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from backtest.walkforward import folds
-from cluster.settings import ForecastSettings
-from cluster.training.job import TrainingReport, TrainingRequest, run_training
+from cluster.settings import ForecastSettings, HowToForecast
+from cluster.training.job import TrainingReport, run_training
+from cluster.training.request import TrainingRequest, Workforce
 from cluster.training.walkforward_settings import WalkForwardSettings
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.registry import KNOWN, cutoff_of, resolve_model
-from forecaster.training.config import DataSettings, PredictorTraining, TrainingError
+from forecaster.training.config import (
+    DataRules,
+    DataSettings,
+    Fitting,
+    PredictorLoss,
+    PredictorTraining,
+    TrainingError,
+)
 from market.errors import AsOfError
 from market.lake.history import MarketHistory
 from market.leases import hold
+from market.settings import Settings
 from market.storage import Folder
 from market.table.walkforwards import FoldRecord, WalkForwardRecord
 
@@ -138,51 +147,32 @@ def _run_fold(
     training = settings.training
     request = TrainingRequest(
         settings=PredictorTraining(
-            seed=training.seed,
+            **_of(training, Fitting, PredictorLoss),
             data=DataSettings(
+                **_of(training, DataRules),
                 train_from=plan.train_from,
                 train_through=plan.train_through,
                 validation_through=plan.validation_through,
                 purge_bars=training.windows.horizon,
-                held_out_share=training.held_out_share,
-                exclude_symbols=training.exclude_symbols,
-                max_abs_return=training.max_abs_return,
-                max_gap_days=training.max_gap_days,
             ),
-            windows=training.windows,
-            optimiser=training.optimiser,
-            run=training.run,
             base_trained_through=settings.base_trained_through,
-            s1_conditioning=training.s1_conditioning,
-            dependency_as_decoded=training.dependency_as_decoded,
         ),
         out=settings.runs / f"fold-{plan.number:03d}",
         stores=(settings.store,),
         store_version=history.version,
         tokenizer=tokenizer,
         start_from=predictor,
-        workers=settings.workers,
-        gpus=settings.gpus,
-        threads=settings.threads,
-        address=settings.address,
+        **_of(settings, Workforce),
     )
     trained: TrainingReport = run_training(request, report)
     through = _cutoff(trained.out, plan)
-    forecast = settings.forecast
     made = run_forecast(
         ForecastSettings(
+            **_of(settings.forecast, HowToForecast),
             store=settings.store,
             store_version=history.version,
             out=settings.out,
             as_of=_as_of(plan, settings),
-            universe=forecast.universe,
-            lookback=forecast.lookback,
-            horizon=forecast.horizon,
-            paths=forecast.paths,
-            top_p=forecast.top_p,
-            temperature=forecast.temperature,
-            seed=forecast.seed,
-            replicas=forecast.replicas,
             model=str(trained.out),
             tokenizer=tokenizer,
             address=settings.address,
@@ -203,6 +193,11 @@ def _run_fold(
         forecasts=made.n_forecasts,
         figures=trained.figures,
     )
+
+
+def _of(settings: Settings, *kinds: type[Settings]) -> dict[str, Any]:
+    """The settings that these models declare."""
+    return {name: getattr(settings, name) for kind in kinds for name in kind.model_fields}
 
 
 def _cutoff(model: Path, plan: FoldPlan) -> date:
@@ -249,9 +244,11 @@ def _require_unseen(
 def _identity(
     settings: WalkForwardSettings, history: MarketHistory, predictor: str, tokenizer: str
 ) -> dict[str, Any]:
-    where = {"store", "out", "runs", "address", "gpus", "threads"}
+    where = dict.fromkeys(("store", "out", "runs", "address", "gpus", "threads"), True)
+    how = {"replicas", "gpus_per_replica", "memory_mb", "shard_size", "no_progress_timeout_s",
+           "wait_for_other_s"}  # fmt: skip
     return {
-        "settings": settings.model_dump(mode="json", exclude=where),
+        "settings": settings.model_dump(mode="json", exclude={**where, "forecast": how}),
         "store version": history.version,
         "predictor": predictor,
         "tokenizer": tokenizer,

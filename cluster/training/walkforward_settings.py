@@ -4,49 +4,30 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from cluster.settings import Place
-from forecaster.training.config import OptimiserSettings, RunSettings, WindowSettings
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from cluster.settings import HowToForecast, Place
+from cluster.training.request import Workforce
+from forecaster.training.config import DataRules, Fitting, PredictorLoss
 
 
-class FoldTraining(_Settings):
+class FoldTraining(Fitting, DataRules, PredictorLoss):
     """How each fold is fine-tuned: a predictor's run without its dates."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    windows: WindowSettings
-    optimiser: OptimiserSettings
-    run: RunSettings = RunSettings()
-    held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    exclude_symbols: tuple[str, ...] = ()
-    max_abs_return: Annotated[float, Field(gt=0)] = 0.4
-    max_gap_days: Annotated[int, Field(ge=1)] = 10
-    s1_conditioning: Literal["target", "sampled"] = "target"
-    dependency_as_decoded: bool = False
+    """Of the order of the windows and of dropout, in every fold."""
 
 
-class FoldForecast(_Settings):
-    """What each fold forecasts, and how."""
+class FoldForecast(HowToForecast):
+    """What each fold forecasts, and how: a forecast without its model, bars and dates."""
 
     every: str = "weekly"
     """daily, weekly, monthly, or a number of sessions."""
-    universe: str = "all"
-    lookback: Annotated[int, Field(ge=2)] = 256
-    horizon: Annotated[int, Field(ge=1)] = 20
-    paths: Annotated[int, Field(ge=1)] = 16
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    seed: Annotated[int, Field(ge=0)] = 0
-    replicas: int | str = "auto"
 
 
-class WalkForwardSettings(_Settings):
+class WalkForwardSettings(Workforce):
     """A walk-forward through one store."""
 
     store: Path
@@ -68,7 +49,7 @@ class WalkForwardSettings(_Settings):
     train_sessions: Annotated[int, Field(ge=2)]
     """Sessions of each fold's training and validation together."""
     validation_sessions: Annotated[int, Field(ge=1)]
-    """The last of them, which measure, or choose among checkpoints with run.publish: best."""
+    """The last of them, which measure, or choose the checkpoint with training.run.publish: best."""
     test_sessions: Annotated[int, Field(ge=1)]
     """Sessions each fold's model forecasts from."""
     embargo: Annotated[int, Field(ge=0)] = 0
@@ -76,11 +57,9 @@ class WalkForwardSettings(_Settings):
     expanding: bool = False
     """Every fold's training begins at `start`; else it moves along."""
     training: FoldTraining
+    """How each fold is fine-tuned."""
     forecast: FoldForecast = FoldForecast()
-    workers: Annotated[int, Field(ge=1)] = 1
-    gpus: bool = False
-    threads: Annotated[int, Field(ge=1)] = 1
-    address: str | None = None
+    """What each fold forecasts."""
 
     @model_validator(mode="after")
     def _room(self) -> Self:
@@ -88,12 +67,12 @@ class WalkForwardSettings(_Settings):
         least = windows.horizon + windows.validation_horizon
         if self.validation_sessions < least:
             raise ValueError(
-                f"validation_sessions={self.validation_sessions}: a purge of {windows.horizon} and "
-                f"a validation_horizon of {windows.validation_horizon} need {least} or more"
+                f"`validation_sessions`={self.validation_sessions}: a purge of {windows.horizon} "
+                f"and a validation_horizon of {windows.validation_horizon} need {least} or more"
             )
         if self.train_sessions <= self.validation_sessions:
             raise ValueError(
-                f"train_sessions={self.train_sessions} includes the {self.validation_sessions} of "
-                "validation_sessions, so it must be larger"
+                f"`train_sessions`={self.train_sessions} includes the {self.validation_sessions} "
+                "of `validation_sessions`, so it must be larger"
             )
         return self

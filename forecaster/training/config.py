@@ -15,12 +15,12 @@ from forecaster.training.shapes import (
     Count,
     Positive,
     PredictorShape,
-    Settings,
     Share,
     TokenizerShape,
 )
 from forecaster.training.simulations import SimulatedMarkets
 from market.errors import CandlecastError
+from market.settings import Settings
 
 
 class TrainingError(CandlecastError):
@@ -36,7 +36,21 @@ class CoarserBars(Settings):
     """Share of each batch drawn from them, at lookbacks that fit into them."""
 
 
-class DataSettings(Settings):
+class DataRules(Settings):
+    """Which symbols and bars are fit to be trained on."""
+
+    held_out_share: Share = 0.0
+    """Share of the symbols, chosen by a hash of their names, that training never sees."""
+    exclude_symbols: tuple[str, ...] = ()
+    """Symbols left out altogether."""
+    max_abs_return: Positive = 0.4
+    """A larger close-to-close move counts as a data error or corporate action; no window
+    crosses it."""
+    max_gap_days: Count = 10
+    """No window crosses a longer hole between neighbouring bars, in calendar days."""
+
+
+class DataSettings(DataRules):
     """Which bars are trained on, and which only measure."""
 
     train_through: date
@@ -57,15 +71,6 @@ class DataSettings(Settings):
     validation bar and the first test target; >= the horizon."""
     embargo_bars: Annotated[int, Field(ge=0)] = 0
     """Further bars left out after the purge, against memory that outlasts the horizon."""
-    held_out_share: Share = 0.0
-    """Share of the symbols, chosen by a hash of their names, that training never sees."""
-    exclude_symbols: tuple[str, ...] = ()
-    """Symbols left out altogether."""
-    max_abs_return: Positive = 0.4
-    """A larger close-to-close move counts as a data error or corporate action; no window
-    crosses it."""
-    max_gap_days: Count = 10
-    """No window crosses a longer hole between neighbouring bars, in calendar days."""
     coarser: CoarserBars | None = None
     simulated: SimulatedMarkets | None = None
     simulated_share: Share = 0.0
@@ -75,33 +80,33 @@ class DataSettings(Settings):
     def _ordered(self) -> Self:
         if self.validation_through <= self.train_through:
             raise ValueError(
-                f"validation_through={self.validation_through} is not after "
-                f"train_through={self.train_through}"
+                f"`validation_through`={self.validation_through} is not after "
+                f"`train_through`={self.train_through}"
             )
         if self.train_from is not None and self.train_from >= self.train_through:
             raise ValueError(
-                f"train_from={self.train_from} is not before train_through={self.train_through}"
+                f"`train_from`={self.train_from} is not before `train_through`={self.train_through}"
             )
         if self.test_through is not None and self.test_through <= self.validation_through:
             raise ValueError(
-                f"test_through={self.test_through} is not after "
-                f"validation_through={self.validation_through}"
+                f"`test_through`={self.test_through} is not after "
+                f"`validation_through`={self.validation_through}"
             )
         if self.test_from is not None and self.test_through is None:
-            raise ValueError("test_from needs test_through")
+            raise ValueError("`test_from` needs `test_through`")
         for name, first, last in (
             ("validation", self.validation_from, self.train_through),
             ("test", self.test_from, self.validation_through),
         ):
             if first is not None and first <= last:
                 raise ValueError(
-                    f"{name}_from={first} is not after {last}, up to which the targets before it "
-                    f"reach: the two overlap. Move {name}_from, or the end of what is before it."
+                    f"`{name}_from`={first} is not after {last}, up to which the targets before it "
+                    f"reach: the two overlap. Move `{name}_from`, or the end of what is before it."
                 )
         if (self.simulated_share > 0) != (self.simulated is not None):
-            raise ValueError("simulated and simulated_share > 0 go together")
+            raise ValueError("`simulated` and `simulated_share` > 0 go together")
         if self.coarser is not None and self.coarser.share + self.simulated_share > 1:
-            raise ValueError("coarser.share and simulated_share add up to more than 1")
+            raise ValueError("`coarser.share` and `simulated_share` add up to more than 1")
         return self
 
 
@@ -132,7 +137,7 @@ class WindowSettings(Settings):
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if not self.lookbacks:
-            raise ValueError("lookbacks: at least one")
+            raise ValueError("`lookbacks`: at least one")
         return self
 
 
@@ -192,14 +197,30 @@ class RunSettings(Settings):
     """Number format of the published weights; they are always loaded as float32."""
 
 
-class _Training(Settings):
-    """What both kinds of run have in common."""
+class Fitting(Settings):
+    """How weights are fitted, whatever the data."""
 
     seed: Annotated[int, Field(ge=0)]
-    data: DataSettings
+    """Of the first weights, the order of the windows and dropout."""
     windows: WindowSettings
     optimiser: OptimiserSettings
     run: RunSettings = RunSettings()
+
+
+class PredictorLoss(Settings):
+    """What a predictor's loss is made of."""
+
+    s1_conditioning: Literal["target", "sampled"] = "target"
+    """What s2 is conditioned on in training: the true s1, or a draw from the model's own s1."""
+    dependency_as_decoded: bool = False
+    """Train the dependency layer in the form that generation uses it in: without rotary
+    positions. False is the published recipe, which rotates in training and not in generation."""
+
+
+class _Training(Fitting):
+    """What both kinds of run have in common."""
+
+    data: DataSettings
     base_trained_through: date | None = None
     """Last date that the weights of --from and the tokenizer saw, where they do not say so."""
 
@@ -208,16 +229,16 @@ class _Training(Settings):
         data, windows, run = self.data, self.windows, self.run
         if data.purge_bars < windows.horizon:
             raise ValueError(
-                f"data.purge_bars={data.purge_bars} is below windows.horizon={windows.horizon}: "
-                "the targets of training and validation could overlap"
+                f"`data.purge_bars`={data.purge_bars} is below `windows.horizon`="
+                f"{windows.horizon}: the targets of training and validation could overlap"
             )
         if self.optimiser.batch_size % self.optimiser.accumulate:
             raise ValueError(
-                f"optimiser.accumulate={self.optimiser.accumulate} does not divide "
-                f"batch_size={self.optimiser.batch_size}"
+                f"`optimiser.accumulate`={self.optimiser.accumulate} does not divide "
+                f"`optimiser.batch_size`={self.optimiser.batch_size}"
             )
         if run.best_on == "held_out" and not data.held_out_share:
-            raise ValueError("run.best_on: held_out needs data.held_out_share > 0")
+            raise ValueError("`run.best_on`: held_out needs `data.held_out_share` > 0")
         return self
 
     @property
@@ -249,19 +270,14 @@ class TokenizerTraining(_Training):
     def _judged_by_its_loss(self) -> Self:
         if self.run.best_by != "loss":
             raise ValueError(
-                f"run.best_by: {self.run.best_by} needs forecasts, which a tokenizer alone cannot "
-                "make; use loss"
+                f"`run.best_by`: {self.run.best_by} needs forecasts, which a tokenizer alone "
+                "cannot make; use loss"
             )
         return self
 
 
-class PredictorTraining(_Training):
+class PredictorTraining(_Training, PredictorLoss):
     """A whole predictor run. The tokenizer is frozen and named on the command line."""
 
     model: PredictorShape | None = None
     """Left out, it is that of --from."""
-    s1_conditioning: Literal["target", "sampled"] = "target"
-    """What s2 is conditioned on in training: the true s1, or a draw from the model's own s1."""
-    dependency_as_decoded: bool = False
-    """Train the dependency layer in the form that generation uses it in: without rotary
-    positions. False is the published recipe, which rotates in training and not in generation."""

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from forecaster.features import FeatureSpace
+from market.settings import Settings
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
-
-
-class Settings(BaseModel):
-    """Frozen, and strict about keys: a misspelt line of a YAML file is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class TokenizerShape(Settings):

@@ -8,7 +8,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from forecaster.training.shapes import Count, Positive, Settings
+from forecaster.training.shapes import Count, Positive
+from market.settings import Settings
 from market.synthetic import SimulatorParams
 
 TRAINING_SEEDS = range(1000, 2000)
@@ -50,7 +51,7 @@ class SimulatedMarkets(Settings):
     def _reserved(self) -> Self:
         _require_reserved(self.seeds)
         if not self.annual_volatility:
-            raise ValueError("annual_volatility: at least one value")
+            raise ValueError("`annual_volatility`: at least one value")
         return self
 
     def markets(self) -> Iterator[SimulatorParams]:
@@ -70,6 +71,6 @@ def _require_reserved(seeds: tuple[int, ...]) -> None:
     wrong = [seed for seed in seeds if seed not in TRAINING_SEEDS]
     if wrong:
         raise ValueError(
-            f"seeds {wrong}: training may simulate with seeds {TRAINING_SEEDS.start} to "
+            f"`seeds` {wrong}: training may simulate with seeds {TRAINING_SEEDS.start} to "
             f"{TRAINING_SEEDS.stop - 1} only, so that demos and tests stay unseen"
         )

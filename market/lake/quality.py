@@ -9,26 +9,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from market.lake.history import MarketHistory
+from market.settings import Settings
 from market.spec import AsOf
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-class GateSettings(BaseModel):
+class GateSettings(Settings):
     """Limits beyond which a night is not forecast."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_missing: float = Field(default=0.1, ge=0, le=1)
+    max_missing: float = Field(0.1, ge=0, le=1)
     """Share of the previous session's symbols that may be without a bar at as_of."""
-    max_quarantined: float = Field(default=0.02, ge=0, le=1)
+    max_quarantined: float = Field(0.02, ge=0, le=1)
     """Share of the session's rows that may be in quarantine."""
-    min_symbols: int = Field(default=1, ge=1)
+    min_symbols: int = Field(1, ge=1)
     """Symbols that must have a bar at as_of."""
-    max_age_days: float | None = Field(default=None, gt=0)
+    max_age_days: float | None = Field(None, gt=0)
     """Days the as_of close may lie behind the clock; None does not look."""
 
 

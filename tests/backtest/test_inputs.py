@@ -113,9 +113,11 @@ def test_a_stale_forecast_is_named(run: Run, market: Market, table: pl.DataFrame
 
 
 def test_a_lag_of_zero_is_refused_or_flagged(run: Run, market: Market, table: pl.DataFrame) -> None:
-    with pytest.raises(ValueError, match=r"lag 0 fills at the very close .* --allow-same-bar"):
+    with pytest.raises(
+        ValueError, match=r"rules.lag 0 fills at the very close .* rules.allow_same_bar"
+    ):
         run(market, table, lag=0, fill="close")
-    with pytest.raises(ValueError, match="lag 0 with fill open"):
+    with pytest.raises(ValueError, match=r"rules.lag 0 with rules.fill open"):
         run(market, table, lag=0, allow_same_bar=True)
     result = run(market, table, lag=0, fill="close", allow_same_bar=True)
     assert result.caveats[0].startswith("SAME-BAR")
@@ -228,9 +230,9 @@ def test_forecasts_of_other_bars_are_said(run: Run, market: Market, table: pl.Da
         ({"start": "2020-02-30"}, "--start"),
         ({"strategy": "magic"}, "--strategy: .*topk"),
         ({"lag": 0, "fill": "close"}, "lag 0 fills at the very close"),
-        ({"momentum": 20}, "one source of scores: .*got forecasts and momentum"),
-        ({"max_group": 0.2}, "max_group needs --groups"),
-        ({"start": "2020-02-02", "end": "2020-01-01"}, "start 2020-02-02 is after end"),
+        ({"momentum": 20}, "one source of scores: .*got --forecasts and --momentum"),
+        ({"max_group": 0.2}, "--max-group needs --groups"),
+        ({"start": "2020-02-02", "end": "2020-01-01"}, "--start 2020-02-02 is after --end"),
     ],
 )
 def test_settings_out_of_range_name_the_flag(flags: dict[str, object], message: str) -> None:

@@ -120,7 +120,7 @@ def test_grids_that_cannot_be_are_named(grid: dict[str, list[object]], message: 
 
 def test_a_point_out_of_range_is_named(market: Market, table: pl.DataFrame) -> None:
     points = expand({"k": [0, 3], "lag": [1, 2]})
-    with pytest.raises(ConfigError, match=r"grid: k: .* \(at k 0, lag 1\)"):
+    with pytest.raises(ConfigError, match=r"grid: strategy.k: .* \(at k 0, lag 1\)"):
         plan_sweep(BacktestSettings(), points, market.bars, forecasts=table)
 
 

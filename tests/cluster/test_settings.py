@@ -50,7 +50,7 @@ def test_replicas_may_be_bounds() -> None:
 
 
 def test_a_query_needs_its_source() -> None:
-    with pytest.raises(ConfigError, match="source and query belong together"):
+    with pytest.raises(ConfigError, match="--source and --query belong together"):
         load_settings(None, ForecastSettings, REQUIRED | {"query": "select 1"})
 
 

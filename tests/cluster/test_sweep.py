@@ -12,7 +12,8 @@ import pytest
 from backtest import BacktestSettings
 from backtest.sweep import SweepPlan, evaluate, expand, plan_sweep
 from cluster.settings import load_settings
-from cluster.sweep import SweepRequest, on_ray
+from cluster.sweep import on_ray
+from cluster.sweep_settings import SweepRequest
 from market.errors import ConfigError
 from market.lake.history import MarketHistory
 from tests.cluster.conftest import Outcome
@@ -57,11 +58,14 @@ def test_bad_sweeps_are_one_line(
 ) -> None:
     given = ("sweep", "--store", store, "--momentum", 20)
     for extra, message in (
-        ((), "--grid is missing"),
+        ((), "--set grid is missing"),
         (("--set", "grid={k: [1, 2]}", "--set", "compat=vectorbt"), "compat: a sweep runs by our"),
         (("--set", "grid={colour: [1, 2]}"), "grid: colour: a sweep cannot vary it"),
         (("--set", "grid"), "--set grid: expected key=value"),
-        (("--set", "grid={k: [1, 2]}", "--set", "bloks=4"), "--bloks: unknown key"),
+        (
+            ("--set", "grid={k: [1, 2]}", "--set", "bloks=4"),
+            "--set bloks: unknown key; did you mean blocks?",
+        ),
     ):
         made = candlecast(*given, *extra)
         assert made.code == 2

@@ -110,7 +110,8 @@ def test_what_must_hold_of_every_simulation(
     case: Case,
 ) -> None:
     rules, money = case.rules, case.money
-    free = replace(case.costs, borrow_bps=0.0, cash_rate=0.0, debit_rate=0.0)
+    rates = {"borrow_bps": 0.0, "cash_rate": 0.0, "debit_rate": 0.0}
+    free = case.costs.model_copy(update=rates)
     m, targets, config = replace(case, costs=free).made()
     m = m._replace(
         action_row_A=m.action_row_A[:0],

@@ -22,7 +22,7 @@ from backtest.weights.strategies import equal_weight
 from market.errors import BacktestInputError
 from tests.backtest.made_up import random_market, random_scores
 
-COSTS = Costs(10, 0, 0, 5)
+COSTS = Costs(commission_bps=10, min_fee=0, slippage_bps=5)
 
 
 @given(seed=st.integers(0, 10_000), gaps=st.sampled_from([0.0, 0.1]))
@@ -87,7 +87,9 @@ def test_the_bridge_gives_a_portfolio_with_our_orders_and_equity(
     simulated: Callable[..., tuple[Simulation, PriceTable]],
 ) -> None:
     vbt = pytest.importorskip("vectorbt")
-    made, prices = simulated(Costs(10, 0.01, 2, 5))
+    made, prices = simulated(
+        Costs(commission_bps=10, commission_per_share=0.01, min_fee=2, slippage_bps=5)
+    )
     portfolio = to_vectorbt(made, prices)
     assert isinstance(portfolio, vbt.Portfolio)
     np.testing.assert_allclose(portfolio.value(), made.daily["equity"], rtol=1e-9)

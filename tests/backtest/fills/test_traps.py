@@ -18,7 +18,7 @@ from backtest.scores.momentum import momentum_scores
 from backtest.weights.risk import volatility_and_beta
 from tests.backtest.made_up import Market, random_market, weekdays
 
-FREE = Costs(0, 0, 0, 0)
+FREE = Costs(commission_bps=0, min_fee=0, slippage_bps=0)
 
 
 def table(opens: Any, closes: Any, *, volume: Any = None, recovery: float = 1.0) -> PriceTable:
@@ -134,7 +134,11 @@ def test_impact_is_the_square_root_law_and_unknown_volume_does_not_trade() -> No
     rng = np.random.default_rng(0)
     closes = 10 * np.exp(np.cumsum(rng.normal(0, 0.02, (12, 1)), axis=0))
     prices = table(closes, closes, volume=np.full((12, 1), 400.0))
-    made = run(wanted((8, {0: 0.5})), prices, Costs(0, 0, 0, 0, impact=2.0))
+    made = run(
+        wanted((8, {0: 0.5})),
+        prices,
+        Costs(commission_bps=0, min_fee=0, slippage_bps=0, impact=2.0),
+    )
     order = made.orders.row(0, named=True)
     returns = np.diff(np.log(closes[:9, 0]))
     sigma = np.sqrt(np.mean(returns**2))
@@ -202,7 +206,14 @@ def test_what_was_bought_this_session_cannot_be_sold_in_it() -> None:
 
 def test_interest_and_borrowing_by_hand() -> None:
     opens = [[10.0, 10.0]] * 4
-    costs = Costs(0, 0, 0, 0, borrow_bps=252.0, cash_rate=0.252, debit_rate=0.504)
+    costs = Costs(
+        commission_bps=0,
+        min_fee=0,
+        slippage_bps=0,
+        borrow_bps=252.0,
+        cash_rate=0.252,
+        debit_rate=0.504,
+    )
     cash_only = run(wanted((0, {})), table(opens, opens), costs)
     assert cash_only.daily["equity"].to_list() == pytest.approx([1000 * 1.001**i for i in range(4)])
     short = run(wanted((0, {0: -0.5})), table(opens, opens), costs, Rules(short=True, leverage=1.0))

@@ -73,7 +73,11 @@ def test_orders_and_equity_are_those_of_from_orders(case: dict[str, float]) -> N
         np.concatenate(columns).astype(np.int64),
         np.concatenate(weights),
     )
-    costs = Costs(case["fees"] * 1e4, 0.0, case["fixed"], case["slippage"] * 1e4)
+    costs = Costs(
+        commission_bps=case["fees"] * 1e4,
+        min_fee=case["fixed"],
+        slippage_bps=case["slippage"] * 1e4,
+    )
     rules = Rules(lag=0, fill="close", allow_same_bar=True)
     config = configs([(0, costs, rules, case["cash"])], 252)[0]
     equity, cash = np.empty(n_bars), np.empty(n_bars)

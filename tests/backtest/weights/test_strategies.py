@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from backtest.fills.targets import many_targets
 from backtest.weights.selection import best_nb
 from backtest.weights.settings import Signals, StrategySettings
 from backtest.weights.strategies import build_targets
-from market.errors import BacktestInputError
+from market.errors import BacktestInputError, ConfigError
 
 NAMES = ["topk", "dropout", "longshort", "threshold", "kelly"]
 
@@ -151,10 +153,10 @@ def test_kelly_by_hand() -> None:
     )
     settings = StrategySettings(name="kelly", kelly_fraction=0.5, gross=2.0)
     assert rows(build_targets(settings, given)) == [pytest.approx({1: 0.25, 0: 0.125})]
-    both = StrategySettings(name="kelly", kelly_fraction=1.0, gross=1.0, short=True)
+    both = StrategySettings(name="kelly", kelly_fraction=1.0, gross=1.0)
     # 0.25, 0.5 and -1 shrink to a gross of 1.
     expected = {2: -1 / 1.75, 1: 0.5 / 1.75, 0: 0.25 / 1.75}
-    assert rows(build_targets(both, given)) == [pytest.approx(expected)]
+    assert rows(build_targets(both, replace(given, short=True))) == [pytest.approx(expected)]
 
 
 def test_weights_by_score_and_volatility_by_hand() -> None:
@@ -223,5 +225,5 @@ def test_missing_signals_and_impossible_settings_are_named() -> None:
     ):
         with pytest.raises(BacktestInputError, match=what):
             build_targets(settings, bare)
-    with pytest.raises(BacktestInputError, match="sold at once"):
+    with pytest.raises(ConfigError, match=r"leave 0.2 is above enter 0.1.*sold at once"):
         StrategySettings(name="threshold", enter=0.1, leave=0.2)

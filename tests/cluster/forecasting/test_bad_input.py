@@ -72,7 +72,7 @@ def test_a_missing_setting_is_named(candlecast: Callable[..., Outcome]) -> None:
     ("text", "part"),
     [
         ("lookbak: 100\n", "lookbak: unknown key; known are "),
-        ("lookback: many\n", "lookback: Input should be a valid integer"),
+        ("lookback: many\n", "lookback: must be a valid integer"),
         ("- lookback\n", "expected 'key: value' lines, found a list"),
         ("lookback: [\n", "not valid YAML"),
     ],

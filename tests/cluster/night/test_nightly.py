@@ -229,8 +229,8 @@ def test_the_config_in_the_box_is_valid() -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("forecast: {as_of: x}", "forecast: as_of: set by the night itself"),
-        ("forecast: {lookbak: 1}", "unknown key"),
+        ("forecast: {as_of: x}", "forecast.as_of is set by the night itself"),
+        ("forecast: {lookbak: 1}", "forecast.lookbak: unknown key; did you mean lookback?"),
         ("gate: {max_missing: 7}", "less than or equal to 1"),
         ("drop: /nowhere", "drop: /nowhere: no such folder"),
     ],

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from forecaster.kronos.tokenizer import KronosTokenizer
@@ -25,6 +24,7 @@ from forecaster.training import (
 from forecaster.training.data.splits import is_held_out
 from forecaster.training.losses import predictor_loss
 from forecaster.training.run_log import read_metrics
+from market.errors import ConfigError
 from tests.forecaster.training.test_run import (
     MARKET,
     predictor_settings,
@@ -119,7 +119,7 @@ def test_parts_of_a_batch_add_up_to_it(
         np.testing.assert_allclose(
             losses(tmp_path / "parts", name), losses(tmp_path / "whole", name), rtol=1e-4
         )
-    with pytest.raises(ValidationError, match="accumulate=3 does not divide"):
+    with pytest.raises(ConfigError, match="accumulate=3 does not divide"):
         plain_predictor(**changed("optimiser", accumulate=3))
 
 
@@ -192,9 +192,9 @@ def test_the_best_checkpoint_is_published_and_its_record_admits_what_chose_it(
 
 
 def test_what_cannot_be_chosen_by_is_refused(series: list[TrainingSeries], tokenizer: Path) -> None:
-    with pytest.raises(ValidationError, match="a tokenizer alone cannot"):
+    with pytest.raises(ConfigError, match="a tokenizer alone cannot"):
         tokenizer_settings(**changed("run", best_by="crps"))
-    with pytest.raises(ValidationError, match="held_out_share > 0"):
+    with pytest.raises(ConfigError, match="held_out_share > 0"):
         tokenizer_settings(**changed("run", best_on="held_out"))
     settings = predictor_settings(
         **changed("run", publish="best"), **changed("windows", validation_horizon=90)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from forecaster.training.config import (
     DataSettings,
@@ -24,6 +23,7 @@ from forecaster.training.data.batches import WindowPlan
 from forecaster.training.data.pools import TrainingSeries, View, unbroken_runs, validation_batches
 from forecaster.training.data.series_file import open_series, store_series
 from forecaster.training.data.splits import TargetSpan, is_held_out, require_disjoint, split_series
+from market.errors import ConfigError
 
 DATA = DataSettings(
     train_through=date(2015, 12, 31),
@@ -165,13 +165,13 @@ def predictor_settings(**changes: Any) -> dict[str, Any]:
 )
 def test_wrong_settings_are_refused(changes: dict[str, Any], told: str) -> None:
     PredictorTraining.model_validate(predictor_settings())
-    with pytest.raises(ValidationError, match=told):
+    with pytest.raises(ConfigError, match=told):
         PredictorTraining.model_validate(predictor_settings(**changes))
 
 
 def test_training_may_not_use_the_seeds_of_demos_and_tests() -> None:
     assert SimulatedMarkets(seeds=(1000, 1999))
-    with pytest.raises(ValidationError, match=r"seeds \[7\]"):
+    with pytest.raises(ConfigError, match=r"seeds \[7\]"):
         SimulatedMarkets(seeds=(1000, 7))
 
 
@@ -240,7 +240,7 @@ def test_overlapping_targets_are_an_error() -> None:
     with pytest.raises(TrainingError, match="training up to 2015-12-31 and validation from 2015"):
         require_disjoint(spans)
     require_disjoint([spans[0], spans[1]._replace(first=np.datetime64("2016-01-01"))])
-    with pytest.raises(ValidationError, match="the two overlap"):
+    with pytest.raises(ConfigError, match="the two overlap"):
         DataSettings(
             train_through=date(2015, 12, 31), validation_from=date(2015, 12, 1),
             validation_through=date(2016, 6, 30), purge_bars=8,

@@ -1,0 +1,64 @@
+"""How a command prints: words and tables for people, or one JSON object for programs.
+
+Knows rich and the terminal; no command. Errors are not printed here: they leave by cluster.cli.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and only that.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+_WIDE = 160
+"""Columns where nobody watches a terminal, so that tables are not folded."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One command's way to print: what is said on the way, and its result."""
+
+    as_json: bool = False
+    quiet: bool = False
+    console: Console = field(init=False)
+    """For people; progress and notes go to stderr where stdout carries JSON."""
+
+    def __post_init__(self) -> None:
+        stream = sys.stderr if self.as_json else sys.stdout
+        wide = None if stream.isatty() else _WIDE
+        console = Console(file=stream, width=wide, quiet=self.quiet or self.as_json)
+        object.__setattr__(self, "console", console)
+
+    def line(self, text: str, style: str | None = None) -> None:
+        """Print a line as it is: no folding, no markup."""
+        self.console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
+
+    def result(self, data: Mapping[str, Any], shown: str | Callable[[Console], None]) -> None:
+        """The command's result: `data` as JSON, or what people are shown of it."""
+        if self.as_json:
+            print(json.dumps(_plain(data), ensure_ascii=False, allow_nan=False), flush=True)
+        elif isinstance(shown, str):
+            self.line(shown)
+        else:
+            shown(self.console)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON knows it: what is not a number becomes null, what is no value of JSON its words."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)

@@ -1,0 +1,54 @@
+"""What training commands are told beside the run's own settings. Knows no torch and no Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from cluster.flags import FlagName
+from forecaster.training.config import PredictorTraining, TokenizerTraining
+from market.settings import Settings
+
+
+class Workforce(Settings):
+    """Who trains, and where."""
+
+    workers: int = Field(1, ge=1)
+    """Processes that train together; resuming needs as many."""
+    gpus: bool = False
+    """One GPU per worker; else CPUs."""
+    threads: int = Field(1, ge=1)
+    """Threads of each worker's matrix products on CPUs."""
+    address: str | None = None
+    """Join this Ray cluster instead of starting a local one."""
+
+
+class TokenizerPlace(Workforce):
+    """Where a tokenizer's run finds its bars and leaves its model."""
+
+    out: Path
+    """Folder of the run and, at the end, of the model."""
+    stores: Annotated[tuple[Path, ...], FlagName("--store")] = ()
+    """History made by 'candlecast data import'; repeat for several."""
+    start_from: Annotated[str | None, FlagName("--from")] = None
+    """Weights to begin with: a folder, a hub id, or an alias."""
+
+
+class PredictorPlace(TokenizerPlace):
+    """The same for a predictor, which needs its tokenizer."""
+
+    tokenizer: str
+    """The tokenizer: a folder, a hub id, or an alias."""
+
+
+class TrainingRequest(TokenizerPlace):
+    """A whole run: its settings, and what the command line adds to them."""
+
+    settings: TokenizerTraining | PredictorTraining
+    """What is trained, and how."""
+    tokenizer: str | None = None
+    """Of a predictor's run."""
+    store_version: str | None = None
+    """Of every store; the newest without."""
