@@ -7,6 +7,7 @@ Imports nothing heavy, and a command's module only when that command is called, 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -15,11 +16,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from cluster.exit_codes import ExitCode
 from market.errors import CandlecastError
 
-EXIT_BAD_INPUT = 2
-
 COMMANDS = {
+    "init": "Write a starter folder: commented settings of every command, and where things go.",
     "demo": "Simulate a market, import it, forecast half a year of it, backtest, draw the sheet.",
     "data": "Import bars into a history store, and look at them.",
     "forecast": "Forecast a universe and commit the result as a table, exactly once.",
@@ -77,7 +78,19 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line: bad input is one line on stderr and exit code 2, never a traceback."""
+    """Run the command line: bad input is one line on stderr and exit code 2, never a traceback.
+
+    SIGTERM ends a command as Ctrl-C does, cleaning up, with a message and an exit code of its own.
+    """
+    terminated = False
+
+    def terminate(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: cleaning up must not be disturbed
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         app()
     except CandlecastError as error:
@@ -86,10 +99,17 @@ def main() -> None:
         if error.filename is None:
             raise
         _fail(f"{error.filename}: {error.strerror}")
+    except SystemExit as end:
+        if end.code != ExitCode.INTERRUPTED:
+            raise
+        print("stopped by", "SIGTERM" if terminated else "Ctrl-C", file=sys.stderr)
+        sys.exit(ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(message: str) -> NoReturn:
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     prefix = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
     print(prefix, " ".join(message.split()), file=sys.stderr)
-    sys.exit(EXIT_BAD_INPUT)
+    sys.exit(ExitCode.BAD_INPUT)

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from typing import Any, Literal
 
 from market.errors import ConfigError
@@ -39,6 +44,8 @@ _ENVIRONMENT = {
     # How soon a training run notices that it ended, or that a worker died.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
+_PACKAGES = ("candlecast", "market", "forecaster", "backtest", "cluster")
+_HOME = Path(__file__).resolve().parent.parent
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
 
@@ -152,7 +159,8 @@ def _ray(address: str | None, *, local_cpus: int, gpus: bool) -> Iterator[tuple[
         yield ray, False
         return
     try:
-        _start(ray, address, local_cpus=local_cpus, gpus=gpus)
+        with _own_sigterm():
+            _start(ray, address, local_cpus=local_cpus, gpus=gpus)
         _quiet(ray)
         yield ray, True
     finally:
@@ -167,12 +175,13 @@ def _cores() -> int:
 
 def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with warnings.catch_warnings(), _mute_stderr():
+    with warnings.catch_warnings(), _mute_stderr(), worker_import_path() as import_path:
         warnings.simplefilter("ignore")  # Ray's own deprecations: nothing a user could act on
         if address is not None:
             _require_listener(address)
             try:
-                ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **common)
+                joining = {"env_vars": _WORKER_ENVIRONMENT, **import_path}
+                ray.init(address=address, runtime_env=joining, **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise ConfigError(_unreachable(address, error)) from error
         else:
@@ -184,6 +193,7 @@ def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
                     num_gpus=None if gpus else 0,
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
+                    runtime_env=import_path or None,
                     **common,
                 )
 
@@ -208,6 +218,28 @@ def _unreachable(address: str, error: Exception) -> str:
 
 
 @contextmanager
+def worker_import_path() -> Iterator[dict[str, str]]:
+    """What keeps a user's files from hiding our packages in workers, as parts of a runtime_env.
+
+    Ray puts the driver's working directory first on its workers' import path, unless the job names
+    a working directory of its own: an empty one, then. That starts every worker a second time, so
+    it is done only where a file or folder there has the name of one of our packages.
+    """
+    here = os.getcwd()
+    found = [PathFinder.find_spec(name, [here]) for name in _PACKAGES]
+    if all(spec is None or _is_ours(spec) for spec in found):
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="candlecast-empty-") as folder:
+        yield {"working_dir": folder}
+
+
+def _is_ours(spec: ModuleSpec) -> bool:
+    places = [spec.origin] if spec.has_location else spec.submodule_search_locations or []
+    return all(place and Path(place).resolve().is_relative_to(_HOME) for place in places)
+
+
+@contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
     """Environment variables for processes started inside the block."""
     before = {name: os.environ.get(name) for name in variables}
@@ -220,6 +252,19 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray exits at once on SIGTERM, leaving its processes to die by themselves; ours clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

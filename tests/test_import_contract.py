@@ -54,9 +54,10 @@ def top_level(modules: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("market", {"torch", "ray", "forecaster", "backtest", "cluster", "vectorbt"}),
-        ("forecaster", {"ray", "backtest", "cluster", "vectorbt"}),
-        ("backtest", {"torch", "ray", "forecaster", "cluster"}),
+        ("market", {"torch", "ray", "forecaster", "backtest", "cluster", "candlecast", "vectorbt"}),
+        ("forecaster", {"ray", "backtest", "cluster", "candlecast", "vectorbt"}),
+        ("backtest", {"torch", "ray", "forecaster", "cluster", "candlecast"}),
+        ("candlecast", {"ray", "vectorbt"}),
     ],
 )
 def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
@@ -72,13 +73,26 @@ def test_kronos_needs_only_torch_numpy_and_safetensors() -> None:
     assert int(fresh(BLOCKED.format(blocked=blocked))) > 0
 
 
-@pytest.mark.parametrize("package", ["market", "forecaster", "backtest", "cluster"])
+@pytest.mark.parametrize("package", ["market", "forecaster", "backtest", "cluster", "candlecast"])
 def test_importing_a_package_alone_costs_nothing(package: str) -> None:
     loaded = {
         name.partition(".")[0]
         for name in fresh(f"import {package}, sys; print(*sys.modules)").split()
     }
     assert not loaded & set(HEAVY)
+
+
+def test_importing_candlecast_is_fast() -> None:
+    code = """
+import time
+begun = time.process_time()
+import candlecast
+print(time.process_time() - begun)
+print(*dir(candlecast))
+"""
+    seconds, names = fresh(code).splitlines()
+    assert float(seconds) < 0.3
+    assert {"forecast", "backtest", "Store", "Kronos", "__version__"} <= set(names.split())
 
 
 def test_help_is_fast_and_imports_nothing_heavy() -> None:

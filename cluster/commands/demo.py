@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from cluster.commands.options import add, examples
+from cluster.commands.output import AsJson, Output, Quiet
 
+if TYPE_CHECKING:
     from market.lake.history import MarketHistory
 
 SEED = 7
@@ -26,23 +27,24 @@ LOOKBACK, HORIZON, PATHS = 256, 20, 16
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(demo)
+    add(app, demo)
 
 
+@examples("candlecast demo", "candlecast demo --out /tmp/demo --symbols 200")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
         "candlecast-demo"
     ),
     model: Annotated[str, typer.Option(help="Model to forecast with.")] = "nano",
     symbols: Annotated[int, typer.Option(min=10, help="Simulated symbols.")] = 60,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Simulate a market, import it, forecast half a year of it, backtest, and draw the tear sheet.
+    """Simulate a market, import it, forecast half a year of it, backtest, draw the sheet.
 
     Needs no data, no network and no GPU. Running it again redoes nothing that is already there.
     """
     import time
-
-    from rich.console import Console
 
     from backtest import write_tear_sheet
     from backtest.settings import BacktestRequest
@@ -52,9 +54,10 @@ def demo(
     from cluster.settings import ForecastSettings
 
     begun = time.monotonic()
-    console = Console()
+    output = Output(as_json=as_json, quiet=quiet)
+    console = output.console
     console.rule("1/3  simulate a market and import it", align="left")
-    history = _simulated(out, symbols, console)
+    history = _simulated(out, symbols, output)
 
     console.rule("2/3  forecast", align="left")
     dates = _forecast_dates(history)
@@ -67,7 +70,8 @@ def demo(
         horizon=HORIZON,
         paths=PATHS,
     )
-    show_summary(console, settings, run_with_progress(console, settings))
+    report = run_with_progress(console, settings)
+    show_summary(console, settings, report)
 
     console.rule("3/3  backtest", align="left")
     request = BacktestRequest(
@@ -82,18 +86,21 @@ def demo(
         result = backtest_command.run(request)
         path = write_tear_sheet(result, request.report)
     backtest_command.show(result, console)
-    console.print(
+    output.result(
+        {
+            "forecast": report.summary(),
+            "backtest": result.summary(),
+            "report": str(path.resolve()),
+            "seconds": round(time.monotonic() - begun, 1),
+        },
         "The simulated market has no direction to predict: a fair test finds a rank IC near 0.\n"
         "Its volatility can be: wider intervals on the page are followed by larger moves.\n"
         f"tear sheet: {path.resolve()}\n"
         f"done in {time.monotonic() - begun:.0f} s",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
     )
 
 
-def _simulated(out: Path, symbols: int, console: Console) -> MarketHistory:
+def _simulated(out: Path, symbols: int, output: Output) -> MarketHistory:
     """The simulated bars as a file a user could have brought, and the store made from it."""
     from market.importing.files import ImportOptions, import_files
     from market.lake.history import MarketHistory
@@ -108,11 +115,9 @@ def _simulated(out: Path, symbols: int, console: Console) -> MarketHistory:
     import_files([str(source)], out / "store", options, on_conflict="replace")
     history = MarketHistory.open(out / "store")
     sessions = history.sessions()
-    console.print(
+    output.line(
         f"{source}: {bars.height:,} bars of {symbols} symbols, {sessions[0]} … {sessions[-1]}; "
-        f"store version {history.version}",
-        highlight=False,
-        soft_wrap=True,
+        f"store version {history.version}"
     )
     return history
 

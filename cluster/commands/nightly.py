@@ -1,7 +1,4 @@
-"""`candlecast nightly`: one night from the drop folder to the published table. Prints only.
-
-Exit codes: 0 done, already done or running elsewhere; 2 bad input; 3 stopped by the quality gate.
-"""
+"""`candlecast nightly`: one night from the drop folder to the published table. Prints only."""
 
 from __future__ import annotations
 
@@ -11,9 +8,8 @@ import typer
 
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
+from cluster.exit_codes import ExitCode
 from cluster.night.settings import NightlySettings
-
-EXIT_GATE = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +57,6 @@ def nightly(settings: NightlySettings, output: Output) -> None:
         output.line(f"report: {night.page}")
     if night.status == "stopped":
         print(f"error: quality gate: {night.stop}", file=sys.stderr)
-        raise typer.Exit(EXIT_GATE)
+        raise typer.Exit(ExitCode.GATE)
     if night.status == "running elsewhere":
         output.line(f"running elsewhere: {night.stop}")

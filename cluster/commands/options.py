@@ -39,13 +39,13 @@ _PARAMETER = inspect.Parameter
 
 
 def from_settings(
-    *examples: str, config: bool = False
+    *shown: str, config: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Turn a function of settings into a function of flags, which typer makes a command of.
 
     Of the function's parameters, the first that is a settings model gives the flags and the last
     is what the YAML file holds (usually they are the same); `output` is how it prints; any further
-    ones are options of their own. examples: calls shown below the help. config: whether a YAML
+    ones are options of their own. shown: example calls, below the help. config: whether a YAML
     file must be given.
     """
 
@@ -89,22 +89,29 @@ def from_settings(
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {each.name: each.annotation for each in parameters}
         call.__doc__, call.__name__ = run.__doc__, run.__name__
-        call.__dict__["examples"] = examples
-        return call
+        return examples(*shown)(call)
 
     return made
+
+
+def examples(*calls: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Calls of a command to show below its help."""
+
+    def noted(run: Callable[..., None]) -> Callable[..., None]:
+        run.__dict__["examples"] = calls
+        return run
+
+    return noted
 
 
 def _is_settings(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Settings)
 
 
-def add(
-    app: typer.Typer, run: Callable[..., None], name: str | None = None, *examples: str
-) -> None:
+def add(app: typer.Typer, run: Callable[..., None], name: str | None = None) -> None:
     """Make a function a command of an app, its examples below the help."""
-    shown = examples or run.__dict__.get("examples", ())
-    epilog = "\n\n".join(["Examples:", *map(_escaped, shown)]) if shown else None
+    calls = run.__dict__.get("examples", ())
+    epilog = "\n\n".join(["Examples:", *map(_escaped, calls)]) if calls else None
     app.command(name, epilog=epilog)(run)
 
 

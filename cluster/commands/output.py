@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and only that.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -49,6 +51,23 @@ class Output:
             self.line(shown)
         else:
             shown(self.console)
+
+
+def table(*headings: str, numbers: Collection[str] = ()) -> Table:
+    """An empty table without frames; columns of numbers are set right and never folded."""
+    made = Table(box=SIMPLE, padding=(0, 1))
+    for heading in headings:
+        is_number = heading in numbers
+        made.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
+    return made
+
+
+def facts() -> Table:
+    """An empty table of names and what they are."""
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="bold")
+    made.add_column()
+    return made
 
 
 def _plain(value: Any) -> Any:

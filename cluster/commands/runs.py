@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+
+from cluster.commands.options import add, examples
+from cluster.commands.output import AsJson, Output, Quiet, facts, table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from market.table.forecasts import ForecastTable
     from market.table.schema import RunRecord
 
@@ -23,72 +24,81 @@ _MANY = 20
 def register(app: typer.Typer) -> None:
     """Add `runs` and its commands to the command line."""
     runs = typer.Typer(help="Look at runs of a forecast table, and tidy it.", no_args_is_help=True)
-    runs.command("ls")(ls)
-    runs.command("show")(show)
-    runs.command("diff")(diff)
-    runs.command("vacuum")(vacuum)
+    for command in (ls, show, diff, vacuum):
+        add(runs, command)
     app.add_typer(runs, name="runs")
 
 
-def ls(out: Out) -> None:
+@examples("candlecast runs ls --out forecasts", "candlecast runs ls --out forecasts --json")
+def ls(out: Out, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the runs of a table, and which one each `latest` points to."""
     from market.leases import live_leases
     from market.table.forecasts import ForecastTable
     from market.table.vacuum import lease_name
 
-    table = ForecastTable(out)
-    records = table.runs()
-    console = _console()
-    if not records:
-        console.print(f"{out}: no runs yet; make one with 'candlecast forecast … --out {out}'")
-        return
-    working = live_leases(table.leases)
-    newest = {each.run_id: each for each in table.published()}
-    shown = _table("run", "model", "venue, freq", "dates", "forecasts", "status", "started (UTC)")
-    for record in records:
-        status = record.status
-        if status == "running":
-            status_text = "at work" if lease_name(record.run_id) in working else "interrupted"
-        else:
-            status_text = "latest" if record.run_id in newest else "finished"
-        shown.add_row(
-            record.run_id,
-            record.model,
-            f"{record.history['venue'] or 'unknown'}, {record.history['freq']}",
-            _span(record),
-            f"{record.n_forecasts:,}",
-            status_text,
-            f"{record.started_at:%Y-%m-%d %H:%M}",
-        )
-    console.print(shown)
+    output = Output(as_json=as_json, quiet=quiet)
+    forecasts = ForecastTable(out)
+    working = live_leases(forecasts.leases)
+    newest = {each.run_id for each in forecasts.published()}
+
+    def status(record: RunRecord) -> str:
+        if record.status == "running":
+            return "at work" if lease_name(record.run_id) in working else "interrupted"
+        return "latest" if record.run_id in newest else "finished"
+
+    runs = [
+        {
+            "run_id": record.run_id,
+            "model": record.model,
+            "venue": record.history["venue"] or "unknown",
+            "freq": record.history["freq"],
+            "dates": _span(record),
+            "forecasts": record.n_forecasts,
+            "status": status(record),
+            "started_at": f"{record.started_at:%Y-%m-%d %H:%M}",
+        }
+        for record in forecasts.runs()
+    ]
+    shown = table(
+        "run", "model", "venue, freq", "dates", "forecasts", "status", "started (UTC)",
+        numbers=("run", "forecasts"),
+    )  # fmt: skip
+    shown.columns[0].justify = "left"
+    for run in runs:
+        cells = [run["run_id"], run["model"], f"{run['venue']}, {run['freq']}", run["dates"],
+                 f"{run['forecasts']:,}", run["status"], run["started_at"]]  # fmt: skip
+        shown.add_row(*map(str, cells))
+    nothing = f"{out}: no runs yet; make one with 'candlecast forecast … --out {out}'"
+    output.result({"runs": runs}, (lambda c: c.print(shown)) if runs else nothing)
 
 
-def show(run: RunId, out: Out) -> None:
+@examples("candlecast runs show 3f2a --out forecasts")
+def show(run: RunId, out: Out, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Show one run: what was asked, what was left out and why, and where its rows are."""
     from market.table.forecasts import ForecastTable
 
-    table = ForecastTable(out)
-    record = _find(table, run)
-    console = _console()
-    facts = _grid()
-    facts.add_row("run", f"{record.run_id} ({record.status})")
-    facts.add_row("model", f"{record.model}, {record.model_id}")
-    facts.add_row(
+    output = Output(as_json=as_json, quiet=quiet)
+    forecasts = ForecastTable(out)
+    record = _find(forecasts, run)
+    plan = forecasts.plan(record.run_id)
+    told = facts()
+    told.add_row("run", f"{record.run_id} ({record.status})")
+    told.add_row("model", f"{record.model}, {record.model_id}")
+    told.add_row(
         "history", ", ".join(f"{key} {value}" for key, value in record.history.items() if value)
     )
     asked = {k: v for k, v in record.settings.items() if k not in ("store", "out")}
-    facts.add_row("settings", ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None))
-    facts.add_row("versions", ", ".join(f"{k} {v}" for k, v in record.versions.items()))
-    plan = table.plan(record.run_id)
+    told.add_row("settings", ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None))
+    told.add_row("versions", ", ".join(f"{k} {v}" for k, v in record.versions.items()))
     if plan is not None:
         eligible = plan.filter(plan["reason"].is_null())
-        facts.add_row(
+        told.add_row(
             "plan",
             f"{eligible.height:,} forecasts in {eligible['shard'].n_unique():,} shards, "
             f"{plan.height - eligible.height:,} excluded",
         )
-    console.print(facts)
-    dates = _table("as_of (UTC)", "eligible", "forecast", "steps version", "")
+    numbers = ("eligible", "forecast", "steps version")
+    dates = table("as_of (UTC)", *numbers, "", numbers=numbers)
     for each in record.dates[-_MANY:]:
         dates.add_row(
             f"{each.as_of:%Y-%m-%d %H:%M}",
@@ -97,19 +107,28 @@ def show(run: RunId, out: Out) -> None:
             str(each.versions.get("steps", "")),
             "IN-SAMPLE" if each.in_sample else "",
         )
-    console.print(dates)
-    if len(record.dates) > _MANY:
-        console.print(f"… and {len(record.dates) - _MANY} earlier dates")
-    for title, notes in (("excluded", record.skipped), ("failed", record.failed)):
-        for note in notes[:_MANY]:
-            names = ", ".join(note.symbols[:5]) + (" …" if len(note.symbols) > 5 else "")
-            console.print(
-                f"{title} {note.as_of:%Y-%m-%d}: {names}: {note.reason}",
-                markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+
+    def shown(console: Console) -> None:
+        console.print(told)
+        console.print(dates)
+        if len(record.dates) > _MANY:
+            console.print(f"… and {len(record.dates) - _MANY} earlier dates")
+        for title, notes in (("excluded", record.skipped), ("failed", record.failed)):
+            for note in notes[:_MANY]:
+                names = ", ".join(note.symbols[:5]) + (" …" if len(note.symbols) > 5 else "")
+                output.line(f"{title} {note.as_of:%Y-%m-%d}: {names}: {note.reason}")
+
+    output.result(record.model_dump(mode="json"), shown)
 
 
-def diff(first: RunId, second: Annotated[str, typer.Argument(metavar="OTHER")], out: Out) -> None:
+@examples("candlecast runs diff 3f2a 91bc --out forecasts")
+def diff(
+    first: RunId,
+    second: Annotated[str, typer.Argument(metavar="OTHER")],
+    out: Out,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Compare two runs: what was asked differently, and how their forecasts differ.
 
     Rows that another run replaced are read from the table version that still shows them.
@@ -118,24 +137,25 @@ def diff(first: RunId, second: Annotated[str, typer.Argument(metavar="OTHER")], 
 
     from market.table.forecasts import ForecastTable
 
-    table = ForecastTable(out)
-    one, other = _find(table, first), _find(table, second)
-    console = _console()
-    asked = _table("identity", one.run_id, other.run_id)
+    output = Output(as_json=as_json, quiet=quiet)
+    forecasts = ForecastTable(out)
+    one, other = _find(forecasts, first), _find(forecasts, second)
+    asked = {}
     for key in sorted({*one.identity, *other.identity}):
         values = [str(record.identity.get(key, "")) for record in (one, other)]
         if values[0] != values[1]:
-            asked.add_row(key, *(text if len(text) <= 40 else f"{text[:37]}…" for text in values))
-    console.print(asked if asked.row_count else "The two runs were asked for the same.")
+            asked[key] = values
     index = ["as_of", "symbol", "step"]
     columns = [*index, "close_q50", "p_up"]
-    a, b = (table.rows_of(record).select(columns) for record in (one, other))
+    a, b = (forecasts.rows_of(record).select(columns) for record in (one, other))
     both = a.join(b, on=index, how="inner", suffix="_other")
-    console.print(
-        f"rows: {both.height:,} in both, {a.height - both.height:,} only in the first, "
-        f"{b.height - both.height:,} only in the second",
-        highlight=False,
-    )
+    found: dict[str, Any] = {
+        "runs": [one.run_id, other.run_id],
+        "identity": asked,
+        "rows_in_both": both.height,
+        "rows_only_in_first": a.height - both.height,
+        "rows_only_in_second": b.height - both.height,
+    }
     if both.height:
         change = both.select(
             (pl.col("close_q50_other") / pl.col("close_q50") - 1).abs().alias("median"),
@@ -143,13 +163,35 @@ def diff(first: RunId, second: Annotated[str, typer.Argument(metavar="OTHER")], 
         )
         median, p_up = (change[name].to_numpy() for name in ("median", "p_up"))
         equal = both.filter(pl.col("close_q50") == pl.col("close_q50_other")).height
-        console.print(
-            f"median close differs by up to {median.max():.2%} (mean {median.mean():.2%}), p_up by "
-            f"up to {p_up.max():.3f}; {equal:,} rows have equal medians",
-            highlight=False,
+        found |= {
+            "median_close_differs_at_most": float(median.max()),
+            "median_close_differs_on_average": float(median.mean()),
+            "p_up_differs_at_most": float(p_up.max()),
+            "equal_medians": equal,
+        }
+
+    def shown(console: Console) -> None:
+        rows = table("identity", one.run_id, other.run_id)
+        for key, values in asked.items():
+            cells = (text if len(text) <= 40 else f"{text[:37]}…" for text in values)
+            rows.add_row(key, *cells)
+        console.print(rows if asked else "The two runs were asked for the same.")
+        output.line(
+            f"rows: {both.height:,} in both, {found['rows_only_in_first']:,} only in the first, "
+            f"{found['rows_only_in_second']:,} only in the second"
         )
+        if both.height:
+            output.line(
+                f"median close differs by up to {found['median_close_differs_at_most']:.2%} (mean "
+                f"{found['median_close_differs_on_average']:.2%}), p_up by up to "
+                f"{found['p_up_differs_at_most']:.3f}; {found['equal_medians']:,} rows have equal "
+                "medians"
+            )
+
+    output.result(found, shown)
 
 
+@examples("candlecast runs vacuum --out forecasts --dry-run")
 def vacuum(
     out: Out,
     dry_run: Annotated[
@@ -161,6 +203,8 @@ def vacuum(
     orphan_hours: Annotated[
         float, typer.Option(min=0.1, help="Keep stray data files this long.")
     ] = 1.0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Remove what dead runs left: staging, data files no version refers to, leases of the dead.
 
@@ -176,24 +220,30 @@ def vacuum(
         orphan_age=timedelta(hours=orphan_hours),
     )
     verb = "would remove" if dry_run else "removed"
-    _console().print(
+    Output(as_json=as_json, quiet=quiet).result(
+        {
+            "dry_run": dry_run,
+            "staging": len(found.staging),
+            "orphans": len(found.orphans),
+            "leases": len(found.leases),
+            "bytes": found.bytes,
+            "kept": len(found.kept),
+        },
         f"{verb} the staging of {len(found.staging)} run(s), {len(found.orphans)} orphaned data "
         f"file(s), {len(found.leases)} dead lease(s): {found.bytes / 1e6:.1f} MB; kept the staging "
         f"of {len(found.kept)} run(s) at work or to be resumed",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
-def _find(table: ForecastTable, run: str) -> RunRecord:
+def _find(forecasts: ForecastTable, run: str) -> RunRecord:
     from market.errors import StoreError
 
-    found = [record for record in table.runs() if record.run_id.startswith(run)]
+    found = [record for record in forecasts.runs() if record.run_id.startswith(run)]
     if len(found) != 1:
-        known = ", ".join(record.run_id for record in (found or table.runs())[:5]) or "none"
+        known = ", ".join(record.run_id for record in (found or forecasts.runs())[:5]) or "none"
         what = "several runs begin so" if found else "no such run"
         raise StoreError(
-            f"{table.folder}: {run}: {what}; 'candlecast runs ls' shows them ({known})"
+            f"{forecasts.folder}: {run}: {what}; 'candlecast runs ls' shows them ({known})"
         )
     return found[0]
 
@@ -201,32 +251,3 @@ def _find(table: ForecastTable, run: str) -> RunRecord:
 def _span(record: RunRecord) -> str:
     first, last = record.dates[0].as_of_date, record.dates[-1].as_of_date
     return f"{first}" if first == last else f"{len(record.dates)}: {first} … {last}"
-
-
-def _table(*headings: str) -> Table:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, padding=(0, 1))
-    for heading in headings:
-        number = heading in ("forecasts", "eligible", "forecast", "steps version")
-        table.add_column(heading, justify="right" if number else "left", no_wrap=heading == "run")
-    return table
-
-
-def _console() -> Console:
-    """A console that does not fold tables into 80 columns where nobody watches a terminal."""
-    import sys
-
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 160)
-
-
-def _grid() -> Table:
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column()
-    return grid

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster.settings import ForecastSettings
+from cluster.settings import HowToForecast
 from forecaster.registry import LoadedModel
-from market.lake.history import MarketHistory
-from market.spec import AsOf
+from market.spec import AsOf, StoreSpec
 from market.windows import SymbolSeries, window_at
 
 
@@ -52,14 +51,13 @@ def bars_digest(series: SymbolSeries, read_N: npt.NDArray[np.bool_], eligible: l
 
 
 def identity_of(
-    history: MarketHistory,
+    spec: StoreSpec,
     loaded: LoadedModel,
-    settings: ForecastSettings,
+    settings: HowToForecast,
     as_ofs: Sequence[AsOf],
     bars: str,
 ) -> dict[str, Any]:
     """What the run id is the hash of; `bars` is the hash of the bars read."""
-    spec = history.spec
     return {
         "model_id": loaded.forecaster.model_id,
         "as_of": [as_of.close_utc.isoformat() for as_of in as_ofs],

@@ -208,7 +208,7 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
     bars_hash = hashlib.blake2b(digest_size=16)
     for symbol in sorted(digests):
         bars_hash.update(digests[symbol])
-    identity = identity_of(history, loaded, settings, as_ofs, bars_hash.hexdigest())
+    identity = identity_of(history.spec, loaded, settings, as_ofs, bars_hash.hexdigest())
     return Plan(
         run_id=digest(json.dumps(identity, sort_keys=True).encode()),
         identity=identity,

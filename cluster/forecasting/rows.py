@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from cluster.forecasting.staging import Frames, SeriesNote
-from cluster.forecasting.work import ReplicaJob, Task
+from cluster.forecasting.work import Task, WindowJob
 from forecaster.interface import SamplePaths
 from forecaster.summary import QUANTILES, summarise
 from market.calendars import utc_datetime
@@ -27,7 +27,7 @@ def series_notes(tasks: Sequence[Task], paths: SamplePaths) -> list[SeriesNote]:
     ]
 
 
-def table_rows(job: ReplicaJob, tasks: Sequence[Task], paths: SamplePaths) -> Frames:
+def table_rows(job: WindowJob, tasks: Sequence[Task], paths: SamplePaths) -> Frames:
     """Table rows of a batch, in the order of its tasks."""
     summary = summarise(paths)
     n_series, n_paths, horizon = len(paths), job.paths, job.horizon
@@ -106,7 +106,7 @@ def _repeat(frame: pl.DataFrame, times: int) -> pl.DataFrame:
     return frame[np.repeat(np.arange(frame.height), times)]
 
 
-def _cutoff_flag(job: ReplicaJob, session: np.datetime64) -> int:
+def _cutoff_flag(job: WindowJob, session: np.datetime64) -> int:
     if job.cutoff_unknown:
         return int(Flag.CUTOFF_UNKNOWN)
     through = job.trained_through

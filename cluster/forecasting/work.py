@@ -16,13 +16,11 @@ from market.windows import SymbolSeries, Window
 
 
 @dataclass(frozen=True)
-class ReplicaJob:
-    """What every replica of a run needs to know."""
+class WindowJob:
+    """What turns windows into rows of the forecast table, wherever that happens."""
 
     run_id: str
     model_id: str
-    model: str
-    tokenizer: str | None
     trained_through: date | None
     cutoff_unknown: bool
     spec: StoreSpec
@@ -30,12 +28,20 @@ class ReplicaJob:
     horizon: int
     paths: int
     sampling: SamplingParams
+    seed: int
+    keep_paths: bool
+
+
+@dataclass(frozen=True)
+class ReplicaJob(WindowJob):
+    """What every replica of a run needs to know."""
+
+    model: str
+    tokenizer: str | None
     precision: Precision
     overflow: Overflow
     memory_mb: int | None
-    seed: int
     repair: bool
-    keep_paths: bool
     staging: Folder
     device: str
     """Of the replicas, as torch names it."""

@@ -34,6 +34,9 @@ class KronosPredictor:
     `predict` and `predict_batch` keep its rules (top_p is ignored where top_k > 0, the lookback
     slides beyond max_context, prices are not rescaled, no bar is repaired). Without a seed every
     call draws fresh noise. `predict_paths` returns every path.
+
+    >>> predictor = KronosPredictor(model, tokenizer, max_context=512)
+    >>> mean = predictor.predict(df, x_timestamp, y_timestamp, pred_len=20, sample_count=16)
     """
 
     def __init__(

@@ -25,6 +25,8 @@ class Kronos(Pretrained):
 
     Source: Shi et al. 2025, "Kronos: A Foundation Model for the Language of Financial Markets"
     (arXiv:2508.02739).
+
+    >>> model = Kronos.from_pretrained("NeoQuasar/Kronos-small")
     """
 
     def __init__(

@@ -23,6 +23,8 @@ class KronosTokenizer(Pretrained):
 
     `n_enc_layers` and `n_dec_layers` count one more than the blocks that are built, as in the
     published configs.
+
+    >>> tokenizer = KronosTokenizer.from_pretrained("NeoQuasar/Kronos-Tokenizer-base")
     """
 
     def __init__(

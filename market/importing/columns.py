@@ -100,6 +100,12 @@ def find_columns(names: list[str], mapped: dict[str, str], source: str) -> Colum
     return Columns(of, tuple(name for name in names if name not in of.values()))
 
 
+def usual_name(name: str) -> str:
+    """The field that a column's name usually stands for; else the name in plain letters."""
+    plain = _plain(name)
+    return next((field for field, usual in _USUAL_NAMES.items() if plain in usual), plain)
+
+
 def read_number(column: pl.Series, source: str, *, optional: bool) -> pl.Series:
     """A column as float64: null where it is empty, NaN where it holds something else.
 

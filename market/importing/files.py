@@ -50,13 +50,13 @@ class ImportOptions:
 
 
 def import_files(
-    patterns: Sequence[str | Path],
+    patterns: str | Path | Sequence[str | Path],
     store: str | Path,
     options: ImportOptions | None = None,
     *,
     on_conflict: OnConflict | str = OnConflict.ERROR,
 ) -> ImportReport:
-    """Import files, folders and globs into a store, which is made where there is none.
+    """Import files, folders and globs (one or several) into a store, made where there is none.
 
     Raises SourceError, StoreError or ConfigError, each one line, with nothing written.
     """
@@ -83,7 +83,7 @@ def import_query(
     """
 
     def read(told: ImportOptions) -> _Read:
-        rows, unused = _as_rows(read_query(source, query), source, told, told.symbol)
+        rows, unused = as_rows(read_query(source, query), source, told, told.symbol)
         notes = [f"columns not used: {', '.join(unused)}"] if unused else []
         return _Read(rows, notes, [source])
 
@@ -105,13 +105,13 @@ def _import(
     on_conflict: OnConflict | str,
 ) -> ImportReport:
     existing = MarketHistory.open(store).spec if current_version(Path(store).resolve()) else None
-    told, notes = _with_defaults(options or ImportOptions(), existing)
+    told, notes = with_defaults(options or ImportOptions(), existing)
     rows, read_notes, sources = read(told)
-    spec, spec_notes = _infer_spec(rows, told, existing)
+    spec, spec_notes = infer_spec(rows, told, existing)
     checked = check_bars(rows)
     del rows  # as large as everything that follows
     report = _store(checked, store, spec, sources, OnConflict(on_conflict))
-    filled = _describe_filled(checked.good)
+    filled = describe_filled(checked.good)
     return replace(report, notes=(*read_notes, *notes, *spec_notes, *filled))
 
 
@@ -128,9 +128,10 @@ def import_frame(
     return _store(check_bars(named), store, spec, [source], OnConflict(on_conflict))
 
 
-def find_files(patterns: Sequence[str | Path]) -> list[Path]:
+def find_files(patterns: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files that paths, folders and globs name, each once, in order."""
     found: dict[Path, None] = {}
+    patterns = [patterns] if isinstance(patterns, str | Path) else patterns
     for pattern in map(str, patterns):
         path = Path(pattern).expanduser()
         if path.is_dir():
@@ -153,10 +154,10 @@ def read_source(path: Path, options: ImportOptions) -> tuple[pl.DataFrame, list[
 
     Raises SourceError naming the file where it cannot be bars.
     """
-    return _as_rows(_read_raw(path), str(path), options, options.symbol or symbol_from_name(path))
+    return as_rows(_read_raw(path), str(path), options, options.symbol or symbol_from_name(path))
 
 
-def _as_rows(
+def as_rows(
     raw: pl.DataFrame, source: str, options: ImportOptions, symbol_name: str | None
 ) -> tuple[pl.DataFrame, list[str]]:
     columns = find_columns(raw.columns, options.columns, source)
@@ -262,7 +263,7 @@ def _read_all(files: list[Path], options: ImportOptions) -> tuple[pl.DataFrame, 
     return pl.concat(frames), notes
 
 
-def _with_defaults(
+def with_defaults(
     options: ImportOptions, existing: StoreSpec | None
 ) -> tuple[ImportOptions, list[str]]:
     """Fill what the store or the venue already says; complain where it contradicts the options."""
@@ -296,7 +297,7 @@ def _with_defaults(
     return replace(options, venue=venue, freq=freq), []
 
 
-def _infer_spec(
+def infer_spec(
     rows: pl.DataFrame, options: ImportOptions, existing: StoreSpec | None
 ) -> tuple[StoreSpec, list[str]]:
     """The spec of these bars, and what about it was inferred."""
@@ -340,7 +341,7 @@ def _infer_spec(
     return StoreSpec(options.venue, freq, tz, label, basis), notes
 
 
-def _describe_filled(good: pl.DataFrame) -> list[str]:
+def describe_filled(good: pl.DataFrame) -> list[str]:
     """Say how many bars had no volume or amount, and what was stored for them."""
     stored = {
         Flag.VOLUME_MISSING: "no volume: 0 is stored",

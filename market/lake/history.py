@@ -178,24 +178,7 @@ class MarketHistory:
     ) -> list[SymbolSeries]:
         """One series per symbol that has bars, sorted by symbol; all symbols without a list."""
         bars = self.collect(self.scan(symbols=symbols, as_of=as_of).sort("symbol", "timestamp"))
-        columns = {name: bars[name].to_numpy() for name in ("timestamp", "session", "flags")}
-        closes = bars["close_utc"].dt.replace_time_zone(None).to_numpy()
-        values = np.ascontiguousarray(bars.select(FEATURES).to_numpy())
-        lengths = bars["symbol"].rle().struct.unnest()
-        ends = np.cumsum(lengths["len"].to_numpy())
-        return [
-            SymbolSeries(
-                symbol=symbol,
-                timestamps_N=columns["timestamp"][first:last],
-                sessions_N=columns["session"][first:last],
-                close_utc_N=closes[first:last],
-                values_NF=values[first:last],
-                flags_N=columns["flags"][first:last],
-            )
-            for symbol, first, last in zip(
-                lengths["value"], [0, *ends[:-1].tolist()], ends.tolist(), strict=False
-            )
-        ]
+        return series_of(bars)
 
     def quarantine(self, symbol: str | None = None) -> pl.DataFrame:
         """Rows that broke a rule, with the rule and what was wrong."""
@@ -284,6 +267,28 @@ class MarketHistory:
                 Manifest(self.spec, current.version, files, rejected, tuple(sources)),
             )
             return replace(report, version=version)
+
+
+def series_of(bars: pl.DataFrame) -> list[SymbolSeries]:
+    """One series per symbol of bars in BAR_SCHEMA, which are sorted by symbol and timestamp."""
+    columns = {name: bars[name].to_numpy() for name in ("timestamp", "session", "flags")}
+    closes = bars["close_utc"].dt.replace_time_zone(None).to_numpy()
+    values = np.ascontiguousarray(bars.select(FEATURES).to_numpy())
+    lengths = bars["symbol"].rle().struct.unnest()
+    ends = np.cumsum(lengths["len"].to_numpy())
+    return [
+        SymbolSeries(
+            symbol=symbol,
+            timestamps_N=columns["timestamp"][first:last],
+            sessions_N=columns["session"][first:last],
+            close_utc_N=closes[first:last],
+            values_NF=values[first:last],
+            flags_N=columns["flags"][first:last],
+        )
+        for symbol, first, last in zip(
+            lengths["value"], [0, *ends[:-1].tolist()], ends.tolist(), strict=False
+        )
+    ]
 
 
 @lru_cache(maxsize=16)

@@ -1,0 +1,281 @@
+"""Backtests of a frame: bars and scores in, books, charts and the tear sheet out.
+
+Knows frames and settings; the work is that of `backtest`, as the command line does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import polars as pl
+
+from backtest import BacktestResult, BacktestSettings, run_backtest
+from backtest.figures.round_trips import round_trips
+from backtest.fills.costs import Costs
+from backtest.scores.forecasts import FORECAST_COLUMNS
+from backtest.scores.own import DATE_COLUMNS
+from backtest.weights.settings import StrategySettings
+from candlecast.errors import speaks_python
+from candlecast.forecasts import Forecasts
+from candlecast.frames import Kind, as_kind, as_polars, import_options, kind_of
+from market.errors import BacktestInputError
+from market.importing.columns import usual_name
+from market.importing.files import ImportOptions
+from market.importing.frames import read_frame
+from market.lake.history import MarketHistory
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@speaks_python
+def backtest(
+    bars: Any,
+    signals: Any = None,
+    *,
+    strategy: str | Mapping[str, Any] | StrategySettings = "topk",
+    costs: Mapping[str, float] | Costs | None = None,
+    venue: str | None = None,
+    freq: str | None = None,
+    tz: str | None = None,
+    label: str | None = None,
+    symbol: str | None = None,
+    columns: dict[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Backtest:
+    """Trade scores or forecasts after costs: decided at a close, filled at the next open.
+
+    bars: a frame of bars as `cc.forecast` takes it, with every symbol of the market from some time
+    before the first decision; or a `cc.Store`, or its folder. signals: `Forecasts`; or a frame with
+    symbol, date (known at that session's close; or an instant in UTC) and score, higher is better,
+    dates increasing; or rows of a forecast table; or nothing with `momentum=` bars.
+
+    strategy: topk, dropout, longshort, threshold or kelly, or with its settings
+    (`{"name": "topk", "k": 20}`). costs: some of backtest.Costs (`{"commission_bps": 2}`).
+    groups: group of each symbol, for max_group. settings: any other setting of
+    backtest.BacktestSettings, also without its group's name: k, rebalance, cash, lag, fill,
+    participation, start, end …. venue, freq, tz, label, symbol, columns: as in `cc.forecast`.
+
+    Raises CandlecastError in one line for frames that are not bars or scores, scores that leak or
+    do not fit the bars, and unknown settings.
+
+    >>> result = cc.backtest(bars, scores, strategy="topk", k=20, costs={"commission_bps": 2})
+    >>> result.metrics["sharpe"], result.to_html("tearsheet.html")
+    """
+    told = import_options(venue, freq, tz, label, symbol, columns)
+    priced, provenance, kind = _bars(bars, told)
+    given = _source(signals)
+    chosen = BacktestSettings(
+        strategy=strategy, costs=Costs() if costs is None else costs, **settings
+    )
+    result = run_backtest(
+        priced,
+        given.forecasts,
+        chosen,
+        scores=given.scores,
+        path_stats=given.path_stats,
+        groups=None if groups is None else dict(groups),
+        provenance={**provenance, **given.provenance},
+    )
+    return Backtest(result, kind)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Backtest:
+    """A strategy and its benchmarks after costs; made by `cc.backtest` and `Store.backtest`.
+
+    >>> result = cc.backtest(bars, scores, k=20)
+    >>> result.metrics["max_drawdown"]
+    >>> result.plot().show()
+    """
+
+    result: BacktestResult
+    """All of it, as `backtest` hands it back; its frames are polars."""
+    kind: Kind
+    """Library of the frames handed out."""
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Figures of the strategy by name, fractions unless stated; see backtest.results.Metrics.
+
+        >>> result.metrics["sharpe"]
+        """
+        return asdict(self.result.strategy.metrics)
+
+    @cached_property
+    def metrics_frame(self) -> Any:
+        """The same figures of strategy and benchmarks: column metric, and one per book."""
+        books = {book.name: asdict(book.metrics) for book in self.result.books}
+        columns = {
+            name: [float(each) for each in figures.values()] for name, figures in books.items()
+        }
+        return self._handed(pl.DataFrame({"metric": list(self.metrics), **columns}))
+
+    @cached_property
+    def orders(self) -> Any:
+        """What filled, in execution order; columns as in backtest.fills.simulation.Simulation."""
+        return self._handed(self.result.strategy.orders)
+
+    @cached_property
+    def trades(self) -> Any:
+        """Round trips: symbol, side, opened, closed (null: still open, valued at the last mark),
+        size, entry, exit, fee, pnl, return, orders; see backtest.figures.round_trips."""
+        book, prices = self.result.strategy, self.result.prices
+        last = book.daily["close_utc"].dt.replace_time_zone(None).to_numpy()[-1:]
+        row = int(prices.rows_at(last)[0])
+        marks = dict(zip(prices.symbols, prices.mark_TN[row].tolist(), strict=True))
+        return self._handed(round_trips(book.orders, marks))
+
+    @cached_property
+    def equity(self) -> Any:
+        """The account per bar: timestamp, close_utc, equity, cash, invested, and the equity of
+        both benchmarks."""
+        benchmarks = [self.result.equal_weight, self.result.buy_and_hold]
+        return self._handed(
+            self.result.strategy.daily.with_columns(
+                book.daily["equity"].alias(book.name.lower().replace(" ", "_").replace("&", "and"))
+                for book in benchmarks
+            )
+        )
+
+    def plot(self) -> go.Figure:
+        """Equity of the strategy and its benchmarks.
+
+        >>> result.plot().show()
+        """
+        from backtest.report import charts
+
+        return charts.equity(self.result).update_layout(height=420)
+
+    @speaks_python
+    def to_html(self, path: str | Path = "tearsheet.html") -> Path:
+        """Write the tear sheet, one page that works offline, and return its path.
+
+        >>> result.to_html("tearsheet.html")
+        """
+        from backtest import write_tear_sheet
+
+        return write_tear_sheet(self.result, Path(path))
+
+    @speaks_python
+    def to_vectorbt(self) -> Any:
+        """The strategy as a `vectorbt.Portfolio`.
+
+        Raises BacktestInputError where it has what vectorbt cannot hold: interest, borrow fees,
+        dividends, negative cash.
+
+        >>> result.to_vectorbt().stats()
+        """
+        return self.result.to_vectorbt()
+
+    def __repr__(self) -> str:
+        daily = self.result.strategy.daily
+        span = f"{daily['timestamp'][0]:%Y-%m-%d} to {daily['timestamp'][-1]:%Y-%m-%d}"
+        orders = f"{self.result.strategy.metrics.orders:,} orders"
+        lines = [f"Backtest: {self.result.model_id}, {span}, {orders}, net of costs"]
+        for book in self.result.books:
+            figures = book.metrics
+            lines.append(
+                f"  {book.name:<14} return {figures.total_return:+8.1%}  Sharpe "
+                f"{figures.sharpe:5.2f}  deepest fall {figures.max_drawdown:7.1%}"
+            )
+        if self.result.ic.dates:
+            ic = self.result.ic
+            lines.append(f"  mean rank IC {ic.mean:+.3f} (HAC t {ic.t:+.2f}, {ic.dates} dates)")
+        if self.result.in_sample_dates:
+            count = len(self.result.in_sample_dates)
+            lines.append(f"  IN-SAMPLE: {count} forecast dates are not after the model's training")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from backtest import headline
+
+        head = "".join(f"<th>{escape(book.name)}</th>" for book in self.result.books)
+        body = "".join(
+            f"<tr><td>{escape(row.label)}</td>"
+            + "".join(f"<td>{escape(value)}</td>" for value in row.values)
+            + "</tr>"
+            for row in headline(self.result)
+        )
+        return (
+            f"<pre>{escape(repr(self))}</pre><table><thead><tr><th></th>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table>"
+        )
+
+    def _handed(self, frame: pl.DataFrame) -> Any:
+        return as_kind(frame, self.kind)
+
+
+class _Source(NamedTuple):
+    """What decides: forecasts, or scores."""
+
+    forecasts: pl.DataFrame | None = None
+    scores: pl.DataFrame | None = None
+    path_stats: pl.DataFrame | None = None
+    provenance: Mapping[str, str] = {}
+
+
+def _bars(bars: Any, told: ImportOptions) -> tuple[pl.DataFrame, dict[str, str], Kind]:
+    """All bars with their closes, words on where they come from, and the kind of frames."""
+    held = getattr(bars, "history", None)
+    if isinstance(bars, str | Path):
+        history = MarketHistory.open(bars)
+    elif isinstance(held, MarketHistory):
+        history = held
+    else:
+        read = read_frame(as_polars(bars, "bars"), told, source="bars")
+        return read.bars, {}, kind_of(bars) or "polars"
+    provenance = {"store": str(history.root), "version of the store": history.version}
+    return history.collect(history.scan()), provenance, getattr(bars, "kind", "polars")
+
+
+def _source(signals: Any) -> _Source:
+    if signals is None:
+        return _Source()
+    if isinstance(signals, Forecasts):
+        return _Source(
+            forecasts=signals.steps.collect(),
+            path_stats=signals.path_stats.collect(),
+            provenance={"model": signals.model},
+        )
+    frame = as_polars(signals, "signals")
+    if set(FORECAST_COLUMNS) <= set(frame.columns):
+        return _Source(forecasts=frame)
+    return _Source(scores=_scores(frame))
+
+
+def _scores(frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns by the names that backtest.scores.own.user_scores looks for."""
+    if not frame.height:
+        raise BacktestInputError("signals: the frame has no rows; expected symbol, date and score")
+    found = {usual_name(name): name for name in reversed(frame.columns)}
+    renamed: dict[str, str] = {}
+    for wanted in ("symbol", "score"):
+        if wanted not in frame.columns:
+            if wanted not in found:
+                raise BacktestInputError(
+                    f"signals: no column for {wanted}; found {', '.join(frame.columns)}. Expected "
+                    "symbol, date and score, one row per symbol and date"
+                )
+            renamed[found[wanted]] = wanted
+    if not any(name in frame.columns for name in DATE_COLUMNS):
+        if "timestamp" not in found:
+            raise BacktestInputError(
+                f"signals: no column for the date; found {', '.join(frame.columns)}. Expected "
+                "symbol, date and score, one row per symbol and date"
+            )
+        renamed[found["timestamp"]] = "date"
+    scores = frame.rename(renamed)
+    if not (scores["score"].dtype.is_numeric() or scores["score"].dtype == pl.Null):
+        raise BacktestInputError(
+            f"signals: the column score holds {scores['score'].dtype}, such as "
+            f"{scores['score'][0]!r}; expected numbers"
+        )
+    return scores
