@@ -6,6 +6,7 @@ Legend: T bars, N symbols, D decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +16,21 @@ from backtest.figures.fans import fan_charts
 from backtest.figures.ic import overlap, rank_ic
 from backtest.figures.metrics import bars_per_year
 from backtest.figures.summary import summarise_book
+from backtest.figures.trades import trade_figures, trades_of
 from backtest.figures.widths import interval_widths
 from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
+from backtest.fills.terms import Terms
 from backtest.report.caveats import caveats
 from backtest.results import BacktestResult, Book, Fan
+from backtest.scores.brought import Kind
 from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
 from backtest.weights.build import targets_of
 from backtest.weights.strategies import equal_weight
+from backtest.weights.view import history_weights, plugin_targets, strategy_named
 from market.errors import BacktestInputError
 from market.flags import Flag
 
@@ -49,6 +54,12 @@ def run_backtest(
     scores: pl.DataFrame | None = None,
     path_stats: pl.DataFrame | None = None,
     groups: dict[str, str] | None = None,
+    weights: pl.DataFrame | None = None,
+    orders: pl.DataFrame | None = None,
+    signals: pl.DataFrame | None = None,
+    terms: Terms | None = None,
+    actions: pl.DataFrame | None = None,
+    sessions_per_year: float | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> BacktestResult:
     """Trade one source of scores and two benchmarks under the same costs.
@@ -58,14 +69,30 @@ def run_backtest(
     delisted. forecasts: rows of the forecast table (at least
     backtest.scores.forecasts.FORECAST_COLUMNS); or None with `scores` (see
     backtest.scores.own.user_scores) or `settings.momentum`. path_stats: the table's path
-    statistics, for the score expected_drawdown. groups: group of each symbol, for max_group.
+    statistics, for the score expected_drawdown. weights, orders, signals: instead of scores, see
+    `backtest.scores.brought`; no strategy is asked then. groups: group of each symbol, for
+    max_group.
+    terms: what differs from symbol to symbol (boards, fees, borrow). actions: splits and dividends
+    of raw prices, see `PriceTable.with_actions`. sessions_per_year: of the venue's calendar, for
+    annualised figures; None: see `figures.metrics.bars_per_year`.
     provenance: words on where all came from, printed on the tear sheet.
 
     The book starts in cash at the close of the first decision and ends at `settings.end`, with the
     bars, or, for forecasts, `horizon` bars after the last one. Raises BacktestInputError naming
     symbol and date where scores leak, repeat, or do not fit the bars.
     """
-    made = decide(bars, settings, forecasts=forecasts, scores=scores, path_stats=path_stats)
+    plugin = settings.strategy.plugin
+    if plugin is not None and (function := strategy_named(plugin)).__dict__.get("on_history"):
+        weights = history_weights(bars, function)
+    made = decide(
+        bars,
+        settings,
+        forecasts=forecasts,
+        scores=scores,
+        path_stats=path_stats,
+        actions=actions,
+        brought=_one_of(weights=weights, orders=orders, signals=signals),
+    )
     prices, row_D = made.prices, made.row_D
     first_row, last_row = int(row_D[0]), _last_row(made, settings)
     if last_row <= first_row:
@@ -73,15 +100,29 @@ def run_backtest(
             f"no bar after the first forecast date {made.scores['as_of_date'][0]} to trade on. "
             "Forecast an earlier date, or import newer bars."
         )
-    periods = settings.periods_per_year or bars_per_year(prices.labels_T)
+    periods = settings.periods_per_year or bars_per_year(
+        prices.labels_T, prices.sessions_T, sessions_per_year=sessions_per_year
+    )
     rules = settings.effective_rules
-    targets = targets_of(made, settings.strategy, periods, groups, short=rules.short)
+    targets, title = made.brought, made.source.capitalize()
     forecast_DN = np.isfinite(made.matrix("last_close"))
+    if targets is None and settings.strategy.plugin is not None:
+        targets = plugin_targets(made, strategy_named(settings.strategy.plugin))
+        title = settings.strategy.plugin.rpartition(":")[2]
+    elif targets is None:
+        targets = targets_of(made, settings.strategy, periods, groups, short=rules.short)
+        title = TITLES[settings.strategy.name]
+    elif len(targets.unit_M):
+        # Orders name few symbols at a time; the benchmarks hold all that trade.
+        forecast_DN = np.isfinite(prices.close_TN[row_D])
     plans = {
         "Equal weight": equal_weight(row_D, forecast_DN),
         "Buy & hold": equal_weight(row_D[:1], forecast_DN[:1]),
-        TITLES[settings.strategy.name]: targets,
+        title: targets,
     }
+    held = rules.model_copy(
+        update={"stop_loss": 0.0, "trailing_stop": 0.0, "take_profit": 0.0, "max_bars": 0}
+    )
     books: dict[str, Book] = {}
     for name, plan in plans.items():
         strategy = plan is targets
@@ -89,12 +130,13 @@ def run_backtest(
             plan,
             prices,
             settings.costs,
-            rules,
+            rules if strategy else held,
             cash=settings.cash,
             first_row=first_row,
             last_row=last_row,
             bars_per_year=periods,
             compat=settings.compat,
+            terms=terms,
         )
         benchmark_T = None
         if books:
@@ -104,7 +146,8 @@ def run_backtest(
 
     judged = _with_outcomes(made, targets, last_row)
     in_sample = judged.filter("in_sample").select("as_of", "as_of_date").unique().sort("as_of")
-    strategy_book = books[TITLES[settings.strategy.name]]
+    strategy_book = books[title]
+    trades = trades_of(strategy_book.simulation, prices)
     rows = made.forecasts
     fans: tuple[Fan, ...] = ()
     if rows is not None:
@@ -126,10 +169,32 @@ def run_backtest(
         widths=() if rows is None else interval_widths(rows, judged, made.horizon),
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=_spans(judged, prices, row_D, last_row),
-        caveats=caveats(rows, judged, prices, settings, strategy_book, made.horizon, last_row),
+        caveats=caveats(
+            rows,
+            judged,
+            prices,
+            settings,
+            strategy_book,
+            made.horizon,
+            last_row,
+            held_nothing=_held_nothing(made, targets),
+            left_out=made.left_out,
+        ),
         provenance=dict(provenance or {}),
         prices=prices,
+        trades=trades,
+        trade_figures=trade_figures(trades),
     )
+
+
+def _one_of(**given: pl.DataFrame | None) -> tuple[Kind, pl.DataFrame] | None:
+    found: list[tuple[Any, pl.DataFrame]] = [
+        (name, frame) for name, frame in given.items() if frame is not None
+    ]
+    if len(found) > 1:
+        names = " and ".join(name for name, _ in found)
+        raise BacktestInputError(f"{names} given: a backtest trades one of them")
+    return found[0] if found else None
 
 
 def _last_row(made: Decisions, settings: BacktestSettings) -> int:
@@ -160,6 +225,16 @@ def _book(
     return Book(name=name, simulation=simulation, metrics=metrics)
 
 
+def _held_nothing(made: Decisions, targets: Targets) -> int:
+    """Decisions on which some name had a score and none a weight."""
+    if made.brought is not None:
+        return 0
+    scored_D = np.isfinite(made.matrix("score")).any(axis=1)
+    entry_M = np.repeat(np.arange(len(targets.row_R)), np.diff(targets.start_R1))
+    held_D = np.bincount(entry_M, np.abs(targets.weight_M), minlength=len(targets.row_R)) > 0
+    return int((scored_D & ~held_D).sum())
+
+
 def _with_outcomes(made: Decisions, targets: Targets, last_row: int) -> pl.DataFrame:
     """Scores with what followed: `realised`, `picked` (held long) and `in_sample`.
 
@@ -168,7 +243,7 @@ def _with_outcomes(made: Decisions, targets: Targets, last_row: int) -> pl.DataF
     runs past the end.
     """
     row_M, column_M = made.places()
-    mark_TN = made.prices.mark_TN
+    mark_TN = made.prices.total_marks
     end_M = row_M + made.horizon
     realised_M = mark_TN[np.minimum(end_M, last_row), column_M] / mark_TN[row_M, column_M] - 1
     realised_M[end_M > last_row] = np.nan

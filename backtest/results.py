@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from backtest.figures.trades import TradeFigures
 from backtest.figures.widths import WidthGroup
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulation import Simulation
@@ -59,7 +60,14 @@ class Metrics:
     hit_rate: float
     """Share of the bars with a non-zero return that gained."""
     exposure: float
-    """Mean share of equity held in positions."""
+    """Gross: mean of (longs + shorts) / equity."""
+    net_exposure: float
+    """Mean of (longs − shorts) / equity."""
+    long_exposure: float
+    short_exposure: float
+    """Mean of the shorts' value / equity, 0 or more."""
+    ruined: bool
+    """Whether nothing was left: the run ended there, and has no ratios."""
     orders: int
 
 
@@ -160,6 +168,9 @@ class BacktestResult:
     """Where the inputs came from, in words; printed on the sheet."""
     prices: PriceTable
     """What was traded on."""
+    trades: pl.DataFrame
+    """Round trips of the strategy, see `figures.trades.trades_of`."""
+    trade_figures: TradeFigures
 
     @property
     def books(self) -> tuple[Book, Book, Book]:
@@ -199,4 +210,4 @@ class BacktestResult:
 
     def to_vectorbt(self) -> Any:
         """The strategy as a real `vectorbt.Portfolio`; see backtest.vectorbt_bridge."""
-        return to_vectorbt(self.strategy.simulation, self.prices)
+        return to_vectorbt(self.strategy.simulation, self.prices, self.periods_per_year)

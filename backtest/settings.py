@@ -14,9 +14,10 @@ from backtest.weights.settings import StrategySettings
 from market.settings import Settings
 
 ScoreName = Literal[
-    "expected_return", "p_up", "mean_over_std", "quantile_spread", "volatility",
-    "expected_drawdown", "-expected_return", "-p_up", "-mean_over_std", "-quantile_spread",
-    "-volatility", "-expected_drawdown",
+    "expected_return", "median_return", "trimean_return", "shrunk_return", "p_up",
+    "mean_over_std", "quantile_spread", "volatility", "expected_drawdown",
+    "-expected_return", "-median_return", "-trimean_return", "-shrunk_return", "-p_up",
+    "-mean_over_std", "-quantile_spread", "-volatility", "-expected_drawdown",
 ]  # fmt: skip
 
 
@@ -52,6 +53,9 @@ class BacktestSettings(Settings):
     """Which model's rows to trade, by id or name; needed only where the table holds several."""
     run_id: str | None = None
     """Trade the rows of this run only."""
+    on_closed: Literal["error", "previous", "next"] = "error"
+    """What to do with own dates on which the market is closed: an error, or the session (for an
+    instant: the bar) before or after; month ends roll back with previous."""
     max_age_days: int = Field(7, ge=0)
     """A forecast that read no bar this recent at its as_of is stale, and refused."""
     start: date | None = None
@@ -110,8 +114,25 @@ class BacktestRequest(BacktestSettings):
     """CSV or Parquet file of one's own scores, instead of forecasts: symbol, date and score."""
     score_column: str = "score"
     """Column of the scores."""
+    weights: Path | None = None
+    """CSV or Parquet file of own target weights, instead of scores: date, symbol and weight, or a
+    column of weights per symbol."""
+    orders: Path | None = None
+    """File of own orders, instead of scores: time, symbol, one of shares, value and percent (a
+    fraction of equity), perhaps side and limit."""
+    signals: Path | None = None
+    """File of own signals, instead of scores: time, symbol, entry and exit (true or false); an
+    entry buys gross / k of the equity."""
     groups: Path | None = None
     """CSV file with symbol and group, for max_group."""
+    terms: Path | None = None
+    """CSV file of what differs by symbol: symbol and some of limit, commission_bps, borrow_bps."""
+    actions: Path | None = None
+    """File of splits and dividends of raw prices: symbol, session, split, dividend, funding."""
+    export: Path | None = None
+    """Folder for the tables of the strategy: equity, orders, trades, holdings, untraded."""
+    export_form: Literal["parquet", "csv"] = "parquet"
+    """Form of these tables."""
     report: Path = Path("tearsheet.html")
     """Where the tear sheet goes."""
     store_version: str | None = None
@@ -119,10 +140,12 @@ class BacktestRequest(BacktestSettings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [name for name in ("forecasts", "scores", "momentum") if getattr(self, name)]
-        if len(given) != 1:
+        sources = ("forecasts", "scores", "momentum", "weights", "orders", "signals")
+        given = [name for name in sources if getattr(self, name)]
+        if len(given) != 1 and (given or self.strategy.plugin is None):
             raise ValueError(
-                "give one source of scores: `forecasts`, `scores` or `momentum`; got "
+                "give one source of scores: `forecasts`, `scores` or `momentum`, or `weights`, "
+                "`orders` or `signals`; got "
                 + (" and ".join(f"`{name}`" for name in given) or "none")
             )
         if self.walkforward is not None and (

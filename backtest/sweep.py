@@ -22,17 +22,20 @@ from backtest.figures.overfitting import (
     Overfitting,
     block_edges,
     deflated_sharpe,
+    distinct,
     probability_of_overfitting,
     walk_forward_sharpe,
 )
 from backtest.fills.costs import Costs
-from backtest.fills.inputs import Inputs, Targets
+from backtest.fills.inputs import Inputs, Targets, more_of
 from backtest.fills.rules import Rules, configs
 from backtest.fills.simulate import shared_inputs
 from backtest.fills.stats import STATS
 from backtest.fills.targets import many_targets
+from backtest.fills.terms import Terms
 from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
+from backtest.sweep_keys import refuse_unread
 from backtest.weights.build import targets_of
 from backtest.weights.settings import StrategySettings
 from market.errors import BacktestInputError, ConfigError
@@ -84,12 +87,17 @@ class SweepResult:
     best: int
     """Row with the highest Sharpe ratio."""
     trials: int
-    """Points, and those tried before."""
+    """Points that differ and traded, and those tried before."""
+    identical: int
+    """Points whose returns are those of an earlier point: no trials of their own."""
+    idle: int
+    """Points that never held anything: no trials either."""
     sharpe_variance: float
     """Of the per-bar Sharpe ratios across the points."""
     deflated_sharpe: float
     """Of the best, for this many trials with this variance."""
     overfitting: Overfitting
+    """Among the points that are trials; NaN with fewer than two."""
     walk_forward_sharpe: float
     """Annualised: always trading the point that was best in all blocks before."""
 
@@ -128,20 +136,34 @@ def plan_sweep(
     scores: pl.DataFrame | None = None,
     path_stats: pl.DataFrame | None = None,
     groups: dict[str, str] | None = None,
+    terms: Terms | None = None,
+    actions: pl.DataFrame | None = None,
+    sessions_per_year: float | None = None,
     blocks: int = 16,
 ) -> SweepPlan:
     """Decisions and targets once per distinct signal and strategy; every point on the same bars.
 
     The bars judged run from the latest first decision of any signal to the earliest end, so that no
-    point has an easier stretch. Raises ConfigError for a point whose settings do not go together.
+    point has an easier stretch. terms, actions,
+    sessions_per_year: see `run_backtest`. Raises ConfigError for a point
+    whose settings do not go together, and for keys that no point reads.
     """
     settings = tuple(_at(base, point) for point in points)
+    source = (
+        "forecasts" if forecasts is not None else "scores" if scores is not None else "momentum"
+    )
+    refuse_unread(points, settings, source)
     made: dict[tuple[Any, ...], Decisions] = {}
     for each in settings:
         key = _signal_key(each)
         if key not in made:
             made[key] = decide(
-                bars, each, forecasts=forecasts, scores=scores, path_stats=path_stats
+                bars,
+                each,
+                forecasts=forecasts,
+                scores=scores,
+                path_stats=path_stats,
+                actions=actions,
             )
     prices = next(iter(made.values())).prices
     first_row = max(int(decisions.row_D[0]) for decisions in made.values())
@@ -153,7 +175,9 @@ def plan_sweep(
         ends = [int(decisions.row_D[-1]) + decisions.horizon for decisions in made.values()]
         last_row = min(last_row, *ends)
     edges = block_edges(last_row - first_row, blocks)
-    periods = base.periods_per_year or bars_per_year(prices.labels_T)
+    periods = base.periods_per_year or bars_per_year(
+        prices.labels_T, prices.sessions_T, sessions_per_year=sessions_per_year
+    )
 
     place: dict[tuple[Any, ...], int] = {}
     sets: list[Targets] = []
@@ -174,7 +198,7 @@ def plan_sweep(
             (set_at[i], settings[i].costs, settings[i].effective_rules, settings[i].cash)
             for i in at
         ]
-        inputs = shared_inputs(targets, prices, many)
+        inputs = shared_inputs(targets, prices, many, terms=terms, bars_per_year=periods)
         parts.append(Part(at, inputs, targets, configs(many, periods)))
     span = (prices.labels_T[first_row], prices.labels_T[last_row])
     return SweepPlan(
@@ -184,7 +208,7 @@ def plan_sweep(
 
 def evaluate(plan: SweepPlan, part: Part, chosen: slice = slice(None)) -> tuple[Float, Float]:
     """Statistics (C, K) and block sums (C, 2, B) of some of a part's configurations."""
-    from backtest.fills.kernels import simulate_many_nb
+    from backtest.fills.many import simulate_many_nb
 
     stats_CK, block_C2B = simulate_many_nb(
         part.inputs,
@@ -194,6 +218,7 @@ def evaluate(plan: SweepPlan, part: Part, chosen: slice = slice(None)) -> tuple[
         plan.last_row,
         plan.periods,
         plan.edges,
+        more_of(part.inputs, part.targets, part.configs),
     )
     return stats_CK, block_C2B
 
@@ -216,19 +241,26 @@ def collect(
     ).with_columns(pl.Series(name, values) for name, values in figure.items())
     sharpe_C = figure["sharpe"]
     known = np.isfinite(sharpe_C)
+    trial_C, idle_C = distinct(sum_BC, square_BC)
+    sum_BC, square_BC = sum_BC[:, trial_C], square_BC[:, trial_C]
+    apart = np.zeros(n, np.bool_)
+    apart[trial_C] = True
+    apart &= known
     if not known.any():
         raise BacktestInputError("no point of the sweep traded: every Sharpe ratio is undefined")
     best = int(np.nanargmax(sharpe_C))
     variance = (
-        float(np.var(sharpe_C[known] / plan.periods**0.5, ddof=1)) if known.sum() > 1 else 0.0
+        float(np.var(sharpe_C[apart] / plan.periods**0.5, ddof=1)) if apart.sum() > 1 else 0.0
     )
-    trials = n + earlier_trials
+    trials = len(trial_C) + earlier_trials
     ahead, _ = walk_forward_sharpe(count_B, sum_BC, square_BC)
     return SweepResult(
         table=table,
         varied=varied,
         best=best,
         trials=trials,
+        identical=n - len(trial_C) - int(idle_C.sum()),
+        idle=int(idle_C.sum()),
         sharpe_variance=variance,
         deflated_sharpe=deflated_sharpe(
             float(sharpe_C[best]) / plan.periods**0.5,
@@ -238,7 +270,11 @@ def collect(
             skew=float(figure["skew"][best]),
             kurtosis=float(figure["kurtosis"][best]),
         ),
-        overfitting=probability_of_overfitting(count_B, sum_BC, square_BC),
+        overfitting=(
+            probability_of_overfitting(count_B, sum_BC, square_BC)
+            if len(trial_C) > 1
+            else Overfitting(float("nan"), np.empty(0), 0)
+        ),
         walk_forward_sharpe=ahead * plan.periods**0.5,
     )
 

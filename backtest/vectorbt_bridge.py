@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from backtest.figures.metrics import bars_per_year
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulation import Simulation
 from market.errors import BacktestInputError
@@ -19,13 +20,20 @@ LEAST_PRICE = 1e-11
 """What vectorbt is told where a payout is worth nothing; it refuses prices of zero."""
 
 
-def to_vectorbt(simulation: Simulation, prices: PriceTable) -> Any:
+def to_vectorbt(
+    simulation: Simulation, prices: PriceTable, periods_per_year: float | None = None
+) -> Any:
     """A real `vectorbt.Portfolio` with the simulation's orders, in their order, and its equity.
+
+    Its frequency is a year of 365 days over the bars of a year (None: counted), so that its
+    annualised figures are ours, and its durations, nights and weekends included, are of the
+    calendar.
 
     For vectorbt's plots and statistics. It knows neither interest nor borrow fees nor dividends nor
     splits, so a simulation with any of these is refused with BacktestInputError.
     """
-    for name in ("interest", "borrow", "dividends"):
+    periods = periods_per_year or bars_per_year(prices.labels_T, prices.sessions_T)
+    for name in ("interest", "borrow", "dividends", "funding"):
         if simulation.totals[name]:
             raise BacktestInputError(
                 f"the simulation has {name} of {simulation.totals[name]:.6g}, which a vectorbt "
@@ -74,7 +82,7 @@ def to_vectorbt(simulation: Simulation, prices: PriceTable) -> Any:
             cash_sharing=True,
             group_by=True,
             call_seq=sequence,
-            freq="D",
+            freq=pd.Timedelta(days=365 / periods),
             engine="numba",
         )
         value = np.asarray(portfolio.value())

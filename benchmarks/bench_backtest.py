@@ -25,7 +25,8 @@ import numpy as np
 
 from backtest.fills.costs import Costs
 from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
-from backtest.fills.kernels import simulate_many_nb, simulate_nb
+from backtest.fills.kernels import simulate_nb
+from backtest.fills.many import simulate_many_nb
 from backtest.fills.per_symbol import thresholds_per_symbol
 from backtest.fills.qlib import QlibSettings, qlib_topk_dropout
 from backtest.fills.rules import Rules, configs
@@ -63,10 +64,12 @@ def ours(m: Inputs, targets: Targets, record: int = 0) -> tuple[Callable[[], Any
     """The simulator by our rules, as a call without arguments, and what it records."""
     n_bars = len(m.mark_TN)
     config = configs([(0, COSTS, Rules(), 1e6)], 252)[0]
-    equity, cash, totals = np.empty(n_bars), np.empty(n_bars), np.zeros(N_TOTALS)
+    equity, cash, short, totals = *np.empty((3, n_bars)), np.zeros(N_TOTALS)
     recorded = Recorded(np.zeros(record, ORDER), np.zeros(0, MISS))
     return (
-        lambda: simulate_nb(m, targets, config, 0, n_bars - 1, equity, cash, totals, recorded),
+        lambda: simulate_nb(
+            m, targets, config, 0, n_bars - 1, equity, cash, short, totals, recorded, None
+        ),
         recorded,
     )
 
@@ -226,7 +229,7 @@ def sweep(repeats: int) -> Iterator[str]:
         252,
     )
     edges = np.linspace(0, 1249, 17).astype(np.int64)
-    run = lambda: simulate_many_nb(m, targets, many, 0, 1249, 252.0, edges)  # noqa: E731
+    run = lambda: simulate_many_nb(m, targets, many, 0, 1249, 252.0, edges, None)  # noqa: E731
     yield f"sweep of 10,000 configurations, 1250 x 500: {median(run, max(repeats // 7, 2)):.2f} s"
 
 

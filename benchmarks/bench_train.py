@@ -34,7 +34,8 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cluster.training.job import TrainingRequest, run_training
+from cluster.training.job import run_training
+from cluster.training.request import TrainingRequest
 from forecaster.training import PredictorTraining, Surroundings, TrainingRun, TrainingSeries
 from forecaster.training.data.series_file import open_series, store_series
 from forecaster.training.data.sources import simulated_series

@@ -17,7 +17,7 @@ def main() -> None:
         if not sys.flags.safe_path:
             os.execv(sys.executable, [sys.executable, "-P", *sys.orig_argv[1:]])
         print(f"error: {clash}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2)  # as for any other bad input
     from cluster.cli import main as command_line
 
     command_line()

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from backtest import BacktestResult, BacktestSettings, run_backtest
-from backtest.figures.round_trips import round_trips
 from backtest.fills.costs import Costs
 from backtest.scores.forecasts import FORECAST_COLUMNS
-from backtest.scores.own import DATE_COLUMNS
+from backtest.scores.reading import DATE_COLUMNS
 from backtest.weights.settings import StrategySettings
 from candlecast.errors import speaks_python
 from candlecast.forecasts import Forecasts
@@ -124,12 +123,9 @@ class Backtest:
     @cached_property
     def trades(self) -> Any:
         """Round trips: symbol, side, opened, closed (null: still open, valued at the last mark),
-        size, entry, exit, fee, pnl, return, orders; see backtest.figures.round_trips."""
-        book, prices = self.result.strategy, self.result.prices
-        last = book.daily["close_utc"].dt.replace_time_zone(None).to_numpy()[-1:]
-        row = int(prices.rows_at(last)[0])
-        marks = dict(zip(prices.symbols, prices.mark_TN[row].tolist(), strict=True))
-        return self._handed(round_trips(book.orders, marks))
+        size, entry, exit, fee, pnl, return, orders, bars, worst, best, exit_kind; see
+        backtest.figures.trades."""
+        return self._handed(self.result.trades)
 
     @cached_property
     def equity(self) -> Any:
@@ -138,7 +134,9 @@ class Backtest:
         benchmarks = [self.result.equal_weight, self.result.buy_and_hold]
         return self._handed(
             self.result.strategy.daily.with_columns(
-                book.daily["equity"].alias(book.name.lower().replace(" ", "_").replace("&", "and"))
+                _upto(book.daily["equity"], self.result.strategy.daily.height).alias(
+                    book.name.lower().replace(" ", "_").replace("&", "and")
+                )
                 for book in benchmarks
             )
         )
@@ -233,7 +231,7 @@ def _bars(bars: Any, told: ImportOptions) -> tuple[pl.DataFrame, dict[str, str],
         read = read_frame(as_polars(bars, "bars"), told, source="bars")
         return read.bars, {}, kind_of(bars) or "polars"
     provenance = {"store": str(history.root), "version of the store": history.version}
-    return history.collect(history.scan()), provenance, getattr(bars, "kind", "polars")
+    return history.scan().collect(), provenance, getattr(bars, "kind", "polars")
 
 
 def _source(signals: Any) -> _Source:
@@ -279,3 +277,11 @@ def _scores(frame: pl.DataFrame) -> pl.DataFrame:
             f"{scores['score'][0]!r}; expected numbers"
         )
     return scores
+
+
+def _upto(series: pl.Series, height: int) -> pl.Series:
+    """The first values, and nulls where a series ends before: a ruined book stops there."""
+    missing = max(height - len(series), 0)
+    return pl.concat(
+        [series.head(height), pl.repeat(None, missing, dtype=series.dtype, eager=True)]
+    )

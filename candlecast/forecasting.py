@@ -70,15 +70,16 @@ def forecast(
     usual names in any case are found, `columns` maps others (`{"close": "Schlusskurs"}`). The index
     may hold the time, the symbol, or both. symbol: names a frame of one symbol without a column.
 
-    horizon: bars ahead. model: nano, mini, small, base, random-walk, bootstrap, or a folder or hub
-    id. paths: sampled futures per symbol. lookback: bars the model sees. venue: calendar such as
-    XNYS, or "24/7"; without one, days end at midnight UTC and future sessions follow the weekdays
-    seen. freq: 1d, 1h, 5min …; inferred from the labels. as_of: last moment known: a date, a time,
-    "2024-01-01:2024-06-30:weekly", or several; the last close of the frame without. symbols: only
-    these. seed: keys all sampling noise. tz, label: time zone of the labels and the side of an
-    intraday bar they name (start or end), where the venue and the labels do not show them. gpu:
-    compute on the first CUDA device. settings: temperature, top_k, top_p, precision, overflow,
-    repair, max_gap_sessions, tokenizer, memory_mb, as `candlecast forecast --help` explains them.
+    horizon: bars ahead. model: nano, mini, small, base, random-walk, bootstrap, timellm:FOLDER, or
+    a folder or hub id. paths: sampled futures per symbol. lookback: bars the model sees. venue:
+    calendar such as XNYS, or "24/7"; without one, days end at midnight UTC and future sessions
+    follow the weekdays seen. freq: 1d, 1h, 5min …; inferred from the labels. as_of: last moment
+    known: a date, a time, "2024-01-01:2024-06-30:weekly", or several; the last close of the frame
+    without. symbols: only these. seed: keys all sampling noise. tz, label: time zone of the labels
+    and the side of an intraday bar they name (start or end), where the venue and the labels do not
+    show them. gpu: compute on the first CUDA device. settings: temperature, top_k, top_p,
+    precision, overflow, repair, max_gap_sessions, tokenizer, memory_mb, as `candlecast forecast
+    --help` explains them.
 
     All symbols are batched through the engine; the result depends neither on their order nor on
     their company, and is bit for bit what `candlecast forecast` writes for the same bars, settings

@@ -149,7 +149,7 @@ class Store:
             raise ConfigError(f"start={start!r} is not a date; write 2024-01-02") from None
         moment = None if as_of is None else history.resolve_as_of(as_of).close_utc
         found = history.scan(symbols=wanted, start=first, as_of=moment)
-        return as_kind(history.collect(found.sort("symbol", "timestamp")), self.kind)
+        return as_kind(found.sort("symbol", "timestamp").collect(), self.kind)
 
     @speaks_python
     def forecast(self, as_of: str, out: str | Path, **settings: Any) -> Forecasts:

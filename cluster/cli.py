@@ -18,6 +18,10 @@ from typer.core import TyperGroup
 
 from cluster.exit_codes import ExitCode
 from market.errors import CandlecastError
+from market.secrets import hidden
+
+_LONGEST = 600
+"""Characters of a message."""
 
 COMMANDS = {
     "init": "Write a starter folder: commented settings of every command, and where things go.",
@@ -111,5 +115,8 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     prefix = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
-    print(prefix, " ".join(message.split()), file=sys.stderr)
+    line = hidden(" ".join(message.split()))
+    if len(line) > _LONGEST:  # somebody's megabytes stand in the middle: say the ends
+        line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+    print(prefix, line, file=sys.stderr)
     sys.exit(ExitCode.BAD_INPUT)

@@ -15,12 +15,13 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
+from cluster.loopback import is_loopback, loopback, private_token
 from market.errors import ConfigError
 
 READER_CPUS = 0.5
@@ -179,14 +180,22 @@ def _start(ray: Any, address: str | None, local_cpus: int, gpus: bool) -> None:
         warnings.simplefilter("ignore")  # Ray's own deprecations: nothing a user could act on
         if address is not None:
             _require_listener(address)
+            own_machine = loopback() if is_loopback(address) else nullcontext()
             try:
-                joining = {"env_vars": _WORKER_ENVIRONMENT, **import_path}
-                ray.init(address=address, runtime_env=joining, **common)
+                with own_machine:
+                    joining = {"env_vars": _WORKER_ENVIRONMENT, **import_path}
+                    ray.init(address=address, runtime_env=joining, **common)
+            except ray.exceptions.AuthenticationError as error:
+                raise ConfigError(_refused(address)) from error
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise ConfigError(_unreachable(address, error)) from error
+                # Of a token it does not like, Ray's head says only that there is no connection.
+                heard = isinstance(error, ConnectionError) and ":" in address
+                told = _refused(address) if heard else _unreachable(address, error)
+                raise ConfigError(told) from error
         else:
+            private_token()
             # Inherited rather than a runtime_env, which would start every worker a second time.
-            with _environment(_WORKER_ENVIRONMENT):
+            with _environment(_WORKER_ENVIRONMENT), loopback():
                 ray.init(
                     address="local",
                     num_cpus=local_cpus,
@@ -214,6 +223,14 @@ def _unreachable(address: str, error: Exception) -> str:
     return (
         f"--address {address}: no Ray cluster answers there ({reason}); start one with "
         "'ray start --head', or leave --address away to run locally"
+    )
+
+
+def _refused(address: str) -> str:
+    return (
+        f"--address {address}: a process listens there but refused {socket.gethostname()}: its "
+        "token is another one (copy the head's ~/.ray/auth_token to this machine, or name its copy "
+        "in RAY_AUTH_TOKEN_PATH), or it is no Ray head of this version"
     )
 
 

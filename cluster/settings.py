@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from cluster.flags import flag_of
+from cluster.yaml_files import read_yaml
 from market.errors import ConfigError
 from market.settings import Path as Setting
 from market.settings import Settings, SettingsT, group_of_path, nested, overlay, told
@@ -102,7 +102,8 @@ class ModelForecast(HowToForecast):
     """How to forecast, and with which model."""
 
     model: str = "nano"
-    """nano, mini, small, base, a folder or a hub id; random-walk and bootstrap are baselines."""
+    """nano, mini, small, base, timellm:FOLDER, a folder or a hub id; random-walk and bootstrap are
+    baselines."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer, where the alias does not say it."""
     address: str | None = None
@@ -142,7 +143,7 @@ def load_settings(
     the flag, or file and key, for an unknown key, a value out of range or a missing setting.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    from_file = {} if path is None else _read_yaml(path)
+    from_file = {} if path is None else read_yaml(path)
     try:
         above = nested(model, given)
     except ValueError as error:
@@ -205,17 +206,3 @@ def _holds(model: type[Settings], values: Mapping[str, Any], setting: Setting) -
             return False
         here = here[name]
     return True
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected 'key: value' lines, found a {type(content).__name__}")
-    return {str(key): value for key, value in content.items()}

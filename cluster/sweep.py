@@ -25,7 +25,18 @@ def run_sweep(request: SweepRequest, loaded: dict[str, Any]) -> tuple[SweepPlan,
     if request.compat != "none":
         raise ConfigError("compat: a sweep runs by our own rules; leave compat at none")
     points = expand(request.grid, request.samples, request.seed)
-    sources = {key: loaded.get(key) for key in ("forecasts", "scores", "path_stats", "groups")}
+    sources = {
+        key: loaded.get(key)
+        for key in (
+            "forecasts",
+            "scores",
+            "path_stats",
+            "groups",
+            "terms",
+            "actions",
+            "sessions_per_year",
+        )
+    }
     base = loaded["settings"]
     plan = plan_sweep(base, points, loaded["bars"], blocks=request.blocks, **sources)
     if request.address is None and len(points) <= request.in_process:

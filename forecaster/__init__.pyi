@@ -13,3 +13,4 @@ from forecaster.registry import known_models as known_models
 from forecaster.registry import load_forecaster as load_forecaster
 from forecaster.summary import Summary as Summary
 from forecaster.summary import summarise as summarise
+from forecaster.timellm.pipeline import TimeLLMForecaster as TimeLLMForecaster

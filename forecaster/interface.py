@@ -199,3 +199,11 @@ class Forecaster(Protocol):
         self, windows: WindowBatch, *, n_paths: int, sampling: SamplingParams, seed: int
     ) -> Iterator[SamplePaths]:
         """`sample_paths` some series at a time, in order: what is not kept takes no memory."""
+
+
+@runtime_checkable
+class FixedWindow(Protocol):
+    """A forecaster whose lookback and horizon were fixed when it was trained."""
+
+    def require_window(self, lookback: int, horizon: int) -> None:
+        """Raises ForecastInputError where it cannot read or forecast so many bars."""

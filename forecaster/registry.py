@@ -14,6 +14,7 @@ from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.kronos.engine import Precision
 from forecaster.kronos.pipeline import Overflow
+from forecaster.timellm.pipeline import TimeLLMForecaster
 from market.errors import CheckpointError
 
 Part = Literal["tokenizer", "predictor"]
@@ -76,6 +77,8 @@ KNOWN = {
         "published, 102.3M weights, 45 exchanges",
     ),
 }
+TIMELLM = "timellm:"
+"""Before the folder of a point model."""
 BASELINES: dict[str, type[RandomWalk] | type[HistoricalBootstrap]] = {
     "random-walk": RandomWalk,
     "bootstrap": HistoricalBootstrap,
@@ -105,7 +108,8 @@ def known_models() -> dict[str, str]:
         "random-walk": "baseline: Gaussian random walk with the lookback's volatility",
         "bootstrap": "baseline: bars of the lookback drawn with replacement",
     }
-    return {name: spec.about for name, spec in KNOWN.items()} | baselines
+    points = {f"{TIMELLM}FOLDER": "what 'candlecast train timellm' made"}
+    return {name: spec.about for name, spec in KNOWN.items()} | points | baselines
 
 
 def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
@@ -114,6 +118,11 @@ def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
     Raises CheckpointError for an unknown name, or a predictor given without its tokenizer.
     """
     tokenizer = None if tokenizer is None else part_of(tokenizer, "tokenizer")
+    if model.startswith(TIMELLM):
+        raise CheckpointError(
+            f"{model}: has no tokenizer and predictor, which are needed here; 'candlecast train "
+            "timellm' trains such models"
+        )
     if model in KNOWN:
         if tokenizer is not None:
             raise CheckpointError(
@@ -197,11 +206,18 @@ def load_forecaster(
 ) -> LoadedModel:
     """Loads a model by alias, folder or hub id.
 
-    max_context overrides the registry's; the rest is `KronosForecaster`'s. Raises
-    CheckpointError as `resolve_model` and `from_pretrained` do.
+    max_context overrides the registry's; the rest is `KronosForecaster`'s, of which point models
+    (timellm:FOLDER) take device and repair_bars. Raises CheckpointError as `resolve_model`,
+    `from_pretrained` and `TimeLLMForecaster.load` do.
     """
     if model in BASELINES:
         return LoadedModel(model, BASELINES[model](), None, trained=False)
+    if model.startswith(TIMELLM):
+        if tokenizer is not None:
+            raise CheckpointError(f"--tokenizer {tokenizer}: {model} needs none; leave it out")
+        folder = model.removeprefix(TIMELLM)
+        points = TimeLLMForecaster.load(folder, device=device, repair_bars=repair_bars)
+        return LoadedModel(model, points, cutoff_of(folder))
     spec = resolve_model(model, tokenizer)
     forecaster = KronosForecaster(
         KronosTokenizer.from_pretrained(spec.tokenizer),

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
+from market.closings import unannounced
 from market.errors import ConfigError, ForecastInputError
 from market.spec import ALWAYS_OPEN, Label, StoreSpec
 
@@ -225,11 +226,16 @@ def _around(spec: StoreSpec, labels: TimeArray) -> _Sessions:
     return _sessions(spec.venue, int(years[0]), int(years[1]))
 
 
-def _next_sessions(venue: str, session: np.datetime64, n: int) -> TimeArray:
-    """The n sessions after a date; past the calendar's records, its usual weekdays."""
+def _next_sessions(
+    venue: str, session: np.datetime64, n: int, known: np.datetime64 | None = None
+) -> TimeArray:
+    """The n sessions after a date, as they were expected at the close of `known` (the date itself
+    without): one that was called off later is among them. Past the calendar's records, its usual
+    weekdays."""
     year = int(session.astype("datetime64[Y]").astype(int)) + 1970
     calendar = _sessions(venue, year, year + 1 + n // 200)
-    after = calendar.dates_S[calendar.dates_S > session][:n]
+    expected = np.union1d(calendar.dates_S, unannounced(venue, session if known is None else known))
+    after = expected[expected > session][:n]
     if len(after) < n:
         last = after[-1] if len(after) else session
         more = np.arange(1, n - len(after) + 1)
@@ -259,6 +265,16 @@ def _session_labels(spec: StoreSpec, session: np.datetime64) -> TimeArray:
     return to_local(np.concatenate(labels), spec.tz)
 
 
+def _expected_labels(spec: StoreSpec, session: np.datetime64) -> TimeArray:
+    """Labels of a session's bars; one that was called off has the hours of the session before."""
+    labels = _session_labels(spec, session)
+    for back in range(1, 8):
+        if len(labels):
+            break
+        labels = _session_labels(spec, session - back * _DAY) + back * _DAY
+    return labels
+
+
 def _on_grid(spec: StoreSpec, labels_N: TimeArray) -> bool:
     """Whether the series' recent labels are those of the venue's regular hours."""
     recent = labels_N[-200:]
@@ -275,8 +291,8 @@ def _future_on_grid(spec: StoreSpec, last: np.datetime64, horizon: int) -> TimeA
     missing = horizon
     hours = np.array([last])
     # Looked at from two days before: a session can begin on the evening before its date.
-    for session in _next_sessions(spec.venue, day - 2 * _DAY, horizon + 3):
-        labels = _session_labels(spec, session)
+    for session in _next_sessions(spec.venue, day - 2 * _DAY, horizon + 3, known=day):
+        labels = _expected_labels(spec, session)
         hours = labels if len(labels) else hours
         future = labels[labels > last][:missing]
         found.append(future)

@@ -1,12 +1,17 @@
-"""Errors a user can act on. Knows nothing of the rest of the project.
+"""Errors a user can act on. Knows nothing of the rest of the project but how secrets are hidden.
 
 Every message names the file, symbol, row or key that is wrong, the rule, and what to do next.
 The command line prints them as one line and exits with code 2.
 """
 
+from market.secrets import hidden
+
 
 class CandlecastError(ValueError):
     """Base of every error that is the input's fault rather than ours."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(hidden(each) if isinstance(each, str) else each for each in args))
 
 
 class SourceError(CandlecastError):

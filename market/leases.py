@@ -1,7 +1,9 @@
 """Leases: who works on what, shown by a heartbeat, so that two drivers do not do the same work.
 
-A lease saves work and nothing more. What keeps a table right when a lease fails (a paused process,
-clocks that disagree) is the transaction id of every commit, which the commit itself checks.
+A lease is one file that changes hands in compare-and-swap steps: who finds it dead replaces exactly
+the content that was found dead, so that nobody can remove a lease that lives. A holder that was
+paused for longer than TTL_S finds out at its next `require`; what keeps a table right between that
+look and the write (or where clocks disagree) is the transaction id that every commit checks.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from market.storage import Folder
 TTL_S = 60.0
 """A lease without a heartbeat for this long is free for the taking."""
 _POLL_SECONDS = 0.5
+_TRIES = 5
 
 
 class LeaseHeldError(CandlecastError):
@@ -98,44 +101,56 @@ class Lease:
 
     def __init__(self, folder: Folder, name: str, holder: Holder) -> None:
         self._folder, self._name, self._holder = folder, name, holder
+        self._renewed = time.time()
+        self._turn = threading.Lock()
         self._ended = threading.Event()
-        self._lost = threading.Event()
+        self._lost = False
         self._thread = threading.Thread(target=self._beat, name=f"lease-{name}", daemon=True)
         self._thread.start()
 
     def require(self) -> None:
-        """Raises LeaseLostError where another process holds the lease by now."""
-        if self._lost.is_set() or not self._mine():
+        """Show a sign of life. Raises LeaseLostError where another process took over meanwhile."""
+        if not self._renew():
+            now = read_lease(self._folder, self._name)
             raise LeaseLostError(
                 f"{self._name}: this process gave no sign of life for {TTL_S:g} s and "
-                f"{read_lease(self._folder, self._name)} took over; run the same command again"
+                f"{now or 'another one'} took over; run the same command again"
             )
 
     def release(self) -> None:
         self._ended.set()
         self._thread.join()
         with suppress(CandlecastError, OSError):
-            found = read_lease(self._folder, self._name)
-            if found is not None and found.owner == self._holder.owner:
-                self._folder.remove(_file(self._name))
+            self._folder.swap(_file(self._name), self._holder.encode(), None)
 
     def _beat(self) -> None:
         while not self._ended.wait(TTL_S / 4):
             try:
-                if not self._mine():
-                    self._lost.set()
+                if not self._renew():
                     return
-                self._holder = replace(self._holder, beat=datetime.now(UTC))
-                self._folder.write(_file(self._name), self._holder.encode())
             except (CandlecastError, OSError):
                 continue  # a store that hiccups: the next beat may get through
 
-    def _mine(self) -> bool:
-        """Whether the lease is still ours; one that somebody removed is taken again."""
-        found = read_lease(self._folder, self._name)
-        if found is None:
-            return self._folder.create(_file(self._name), self._holder.encode())
-        return found.owner == self._holder.owner
+    def _renew(self) -> bool:
+        """Move the heartbeat on, in one step with the look whether the lease is still ours.
+
+        One that somebody removed is taken again, unless this process slept so long that another
+        one may have come and gone. What was lost once stays lost.
+        """
+        with self._turn:
+            if self._lost:
+                return False
+            name, before = _file(self._name), self._holder.encode()
+            fresh = replace(self._holder, beat=datetime.now(UTC))
+            if not self._folder.swap(name, before, fresh.encode()):
+                gone = not self._folder.exists(name) and time.time() - self._renewed < TTL_S
+                if not (gone and self._folder.swap(name, None, fresh.encode())):
+                    found = _content(self._folder, name)
+                    # A neighbour's swap may have kept this one waiting: then nothing changed.
+                    self._lost = found != before
+                    return not self._lost
+            self._holder, self._renewed = fresh, time.time()
+            return True
 
 
 @contextmanager
@@ -170,24 +185,35 @@ def hold(
 
 def _take(folder: Folder, name: str) -> Lease:
     mine = Holder.here()
-    for _ in range(3):  # several may find the same dead lease; one create succeeds
-        if folder.create(_file(name), mine.encode()):
-            break
-        found = read_lease(folder, name)
+    for _ in range(_TRIES):
+        before = _content(folder, _file(name))
+        found = _decoded(before)
         if found is not None and found.alive:
             raise LeaseHeldError(name, found)
-        folder.remove(_file(name))
-    else:
-        raise StoreError(f"{folder}: the lease {name} changes hands too fast; try again")
-    return Lease(folder, name, mine)
+        # In one step with the look: of several that find the same dead lease, one gets it.
+        if folder.swap(_file(name), before, mine.encode()):
+            return Lease(folder, name, mine)
+    raise StoreError(f"{folder}: the lease {name} changes hands too fast; try again")
+
+
+def _content(folder: Folder, name: str) -> bytes | None:
+    try:
+        return folder.read(name)
+    except FileNotFoundError:
+        return None
+
+
+def _decoded(content: bytes | None) -> Holder | None:
+    """None where there is no lease, or a damaged one."""
+    try:
+        return None if content is None else Holder.decode(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def read_lease(folder: Folder, name: str) -> Holder | None:
     """Who holds a lease, dead or alive; None where nobody does or its file is damaged."""
-    try:
-        return Holder.decode(folder.read(_file(name)))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+    return _decoded(_content(folder, _file(name)))
 
 
 def live_leases(folder: Folder) -> dict[str, Holder]:
@@ -195,6 +221,19 @@ def live_leases(folder: Folder) -> dict[str, Holder]:
     names = [name.removesuffix(_ENDING) for name in folder.names(_ENDING)]
     found = {name: read_lease(folder, name) for name in names}
     return {name: holder for name, holder in found.items() if holder is not None and holder.alive}
+
+
+def remove_dead(folder: Folder, *, dry_run: bool = False) -> list[str]:
+    """Remove leases of dead processes and damaged ones, and no other; their names."""
+    removed = []
+    for file in folder.names(_ENDING):
+        content = _content(folder, file)
+        holder = _decoded(content)
+        if content is None or (holder is not None and holder.alive):
+            continue
+        if dry_run or folder.swap(file, content, None):
+            removed.append(file.removesuffix(_ENDING))
+    return removed
 
 
 _ENDING = ".lease.json"

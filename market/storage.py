@@ -3,13 +3,16 @@
 Local paths go through the operating system; anything with a scheme (s3://, gs://, …) through
 fsspec, whose packages (s3fs, gcsfs) read credentials and endpoints from their usual environment
 variables. Three promises hold everywhere: a written file is there whole or not at all, `create`
-succeeds for one caller only, and a removed file that is not there is no error.
+succeeds for one caller only, and a removed file that is not there is no error. `swap` compares and
+replaces in one step on disks and in S3; elsewhere its comparison and its write are two steps.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +23,11 @@ from typing import IO, Any
 from market.errors import StoreError
 
 _PARTIAL = ".candlecast-partial"
+_LOCK = ".candlecast-lock"
+_LOCK_SECONDS = 5.0
+"""A swap takes milliseconds; who waits longer for a neighbour's counts as having lost."""
+_REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+"""What S3 calls a conditional request whose condition did not hold."""
 
 
 class Folder:
@@ -27,6 +35,7 @@ class Folder:
 
     def __init__(self, place: str | Path | Folder) -> None:
         text = place.url if isinstance(place, Folder) else str(place)
+        text = text.removeprefix("file://")
         local = not is_url(text)
         self.path: Path | None = Path(text).expanduser().absolute() if local else None
         """The local path, or None in an object store."""
@@ -92,6 +101,23 @@ class Folder:
             finally:
                 temporary.unlink(missing_ok=True)
 
+    def swap(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+        """Put `new` in the place of `old`, where that is what is there; None stands for no file.
+
+        Of many callers that found the same `old`, one gets True. Raises StoreError as `write` does.
+        """
+        if self.path is None:
+            return self._swap_remote(name, old, new)
+        target = self.path / name
+        with writing(target), _locked(target.parent) as locked:
+            if not locked or _content(target) != old:
+                return False
+            if new is None:
+                target.unlink(missing_ok=True)
+            else:
+                self.write(name, new)
+        return True
+
     def open_write(self, name: str) -> IO[bytes]:
         """A stream into a new file; in an object store it appears when closed."""
         if self.path is not None:
@@ -133,9 +159,14 @@ class Folder:
             return found
         with suppress(FileNotFoundError):
             listed = self._remote(lambda fs: fs.find(self.url, detail=True))
-            start = self.url.split("://", 1)[1]
+            start = self._remote(lambda fs: fs._strip_protocol(self.url)).rstrip("/") + "/"
+            strangers = [name for name in listed if not name.startswith(start)]
+            if strangers:
+                raise StoreError(
+                    f"{self.url}: the object store lists {strangers[0]} as lying in it"
+                )
             return {
-                name.split(start, 1)[1].lstrip("/"): (int(info["size"]), _written(info))
+                name.removeprefix(start): (int(info["size"]), _written(info))
                 for name, info in listed.items()
             }
         return {}
@@ -155,6 +186,40 @@ class Folder:
         else:
             with suppress(FileNotFoundError):
                 self._remote(lambda fs: fs.rm(self.url, recursive=True))
+
+    def _swap_remote(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+        if old is None:
+            return self.create(name, new) if new is not None else not self.exists(name)
+        place = self.at(name)
+
+        def change(fs: Any) -> bool:
+            seen = fs.info(place, refresh=True)
+            if fs.cat_file(place) != old:
+                return False
+            if not hasattr(fs, "call_s3"):
+                fs.rm_file(place) if new is None else fs.pipe_file(place, new)
+                return True
+            bucket, key, _ = fs.split_path(place)
+            where = {"Bucket": bucket, "Key": key, "IfMatch": seen["ETag"]}
+            try:
+                if new is None:
+                    fs.call_s3("delete_object", **where)
+                else:
+                    fs.call_s3("put_object", Body=new, **where)
+            except OSError as error:
+                response = getattr(error.__cause__, "response", {})
+                if response.get("Error", {}).get("Code") not in _REFUSED:
+                    raise
+                # The first of two tries may have got through although its answer was lost.
+                return new is not None and bool(fs.cat_file(place) == new)
+            finally:
+                fs.invalidate_cache(place)
+            return True
+
+        try:
+            return bool(self._remote(change))
+        except FileNotFoundError:
+            return False
 
     @cached_property
     def _filesystem(self) -> Any:
@@ -195,6 +260,31 @@ def writing(place: object) -> Iterator[None]:
             f"{place}: cannot be written ({error.strerror or error}); free space or mend "
             "permissions, or name another folder. What was there before is untouched"
         ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether this caller holds the folder's lock, which ends with its process at the latest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + _LOCK_SECONDS
+    with (folder / _LOCK).open("a") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    yield False
+                    return
+                time.sleep(0.002)
+        yield True
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _beside(target: Path) -> Path:

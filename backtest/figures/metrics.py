@@ -1,8 +1,9 @@
 """What returns were worth. Knows arrays of equity and returns alone.
 
 Conventions: returns are simple returns of the equity from close to close; the risk-free rate is
-zero; "annualised" means × N (means) or × √N (deviations) with N = bars per year, which
-`bars_per_year` counts from the bars. Figures that are not defined are NaN.
+zero; "annualised" means × N (means) or × √N (deviations) with N = bars per year =
+sessions per year × bars per session (`bars_per_year`), and years are bars / N. Fewer than
+LEAST_SESSIONS sessions are not annualised. Figures that are not defined are NaN.
 
 Legend: T bars.
 """
@@ -15,21 +16,51 @@ import numpy.typing as npt
 Float = npt.NDArray[np.float64]
 Time = npt.NDArray[np.datetime64]
 
-YEAR = np.timedelta64(31_557_600_000_000, "us")
-"""365.25 days."""
-USUAL_YEARS = (252.0, 365.0, 52.0, 12.0)
-"""Sessions of a stock exchange, days, weeks, months."""
+DAYS = 365.25
+SESSIONS, EVERY_DAY = 252.0, 365.0
+"""A year of a market with weekends, and of one without."""
+USUAL_YEARS = (52.0, 26.0, 12.0, 4.0, 2.0, 1.0)
+"""Weeks, fortnights, months, quarters, halves."""
+LEAST_SESSIONS = 20
+"""Figures over fewer sessions are not annualised: they would be mostly chance."""
 
 
-def bars_per_year(labels_T: Time) -> float:
-    """Bars per year, counted; taken as 252, 365, 52 or 12 where the count is within 5% of it."""
-    if len(labels_T) < 2:
+def bars_per_year(
+    labels_T: Time, sessions_T: Time | None = None, *, sessions_per_year: float | None = None
+) -> float:
+    """Sessions per year × bars per session: what one year of these bars holds.
+
+    sessions_per_year: of the venue's calendar, for bars of a session or less. Without, a market
+    that trades on most Saturdays and Sundays it could has 365, any other 252, however few bars
+    there are: never the span from first to last label, which leaves out the last night or weekend.
+    Bars further apart than sessions (weeks, months) count by their usual distance. sessions_T: the
+    session of each bar; without, the date of its label. NaN without a bar.
+    """
+    if not len(labels_T):
         return float("nan")
-    counted = float((len(labels_T) - 1) / ((labels_T[-1] - labels_T[0]) / YEAR))
-    for usual in USUAL_YEARS:
-        if abs(counted / usual - 1) <= 0.05:
-            return usual
-    return counted
+    given = labels_T if sessions_T is None else sessions_T
+    day_S, count_S = np.unique(given.astype("datetime64[D]"), return_counts=True)
+    apart = np.diff(day_S).astype(np.int64)
+    if len(apart) and np.median(apart) >= 5:
+        counted = DAYS / float(np.median(apart) if len(apart) < 8 else np.mean(apart))
+        usual = min(USUAL_YEARS, key=lambda year: abs(np.log(counted / year)))
+        return usual if abs(counted / usual - 1) <= 0.1 else counted
+    # The first and the last session may be cut.
+    inner = count_S[1:-1] if len(count_S) > 2 else count_S
+    per_session = float(np.median(inner) if len(count_S) > 2 else inner.max())
+    return (sessions_per_year or _sessions_per_year(day_S, per_session, labels_T)) * per_session
+
+
+def _sessions_per_year(day_S: Time, per_session: float, labels_T: Time) -> float:
+    """365 for a market that is open at weekends, else 252."""
+    every = np.arange(day_S[0], day_S[-1] + 1)
+    weekend = every[(every.astype(np.int64) + 3) % 7 >= 5]
+    if len(every) >= 6 and len(weekend):
+        return EVERY_DAY if np.isin(weekend, day_S).mean() > 0.5 else SESSIONS
+    # Too short to have seen a whole weekend: bars around the clock are a market that never closes.
+    step = np.diff(labels_T.astype("datetime64[us]"))
+    around = per_session > 1 and len(step) and per_session * np.median(step).astype(float) >= 8.4e10
+    return EVERY_DAY if around else SESSIONS
 
 
 def returns(equity_T: Float) -> Float:
@@ -54,8 +85,10 @@ def longest_drawdown(equity_T: Float) -> int:
 
 
 def cagr(equity_T: Float, years: float) -> float:
-    """(last / first)^(1 / years) − 1, over calendar years of 365.25 days."""
-    return float((equity_T[-1] / equity_T[0]) ** (1 / years) - 1)
+    """(last / first)^(1 / years) − 1; −1 where nothing is left. years: bars / bars per year."""
+    if not years > 0:
+        return float("nan")
+    return float(max(equity_T[-1] / equity_T[0], 0.0) ** (1 / years) - 1)
 
 
 def volatility(return_T: Float, periods: float) -> float:

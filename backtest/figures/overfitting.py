@@ -75,7 +75,7 @@ class Overfitting:
 
     probability: float
     """Share of the splits in which the best configuration of one half is below the median of the
-    other half."""
+    other half; those exactly at it count half."""
     logits: Float
     """log(ω / (1 − ω)) per split, ω the relative rank out of sample of the best in sample."""
     splits: int
@@ -113,7 +113,10 @@ def probability_of_overfitting(count_B: Float, sum_BC: Float, square_BC: Float) 
 
     Bailey, Borwein, López de Prado & Zhu (2017). All ways to split the blocks into two halves: the
     configuration with the best Sharpe ratio in one half is ranked among all in the other half.
-    Ties rank in the middle. Needs at least two configurations.
+    Ties rank in the middle, and where several are best, each is as likely to be chosen. Where the
+    chosen one is exactly at the median (ω = 1/2, possible for odd counts and ties) the split counts
+    half, so that noise gives 1/2 for every number of configurations. Configurations should differ
+    and trade: see `distinct`.
     """
     n_blocks, n_configs = sum_BC.shape
     if n_configs < 2:
@@ -122,16 +125,35 @@ def probability_of_overfitting(count_B: Float, sum_BC: Float, square_BC: Float) 
     inside_SB = np.zeros((len(halves), n_blocks))
     for i, half in enumerate(halves):
         inside_SB[i, list(half)] = 1.0
-    logits = np.empty(len(halves))
-    for first in range(0, len(halves), 256):  # memory stays at 256 × configurations
-        inside = inside_SB[first : first + 256]
+    logits, below = np.empty(len(halves)), np.empty(len(halves))
+    some = int(np.clip(2**22 // n_configs, 1, 256))  # memory stays bounded
+    for first in range(0, len(halves), some):
+        inside = inside_SB[first : first + some]
         trained = _sharpes(inside, count_B, sum_BC, square_BC)
         tested = _sharpes(1 - inside, count_B, sum_BC, square_BC)
-        chosen = tested[np.arange(len(inside)), trained.argmax(axis=1)][:, None]
-        rank = (tested < chosen).sum(axis=1) + ((tested == chosen).sum(axis=1) + 1) / 2
-        share = rank / (n_configs + 1)
-        logits[first : first + 256] = np.log(share / (1 - share))
-    return Overfitting(float(np.mean(logits <= 0)), logits, len(halves))
+        best = trained == trained.max(axis=1, keepdims=True)
+        for i in range(len(inside)):
+            chosen = tested[i, best[i]][:, None]
+            rank = (tested[i] < chosen).sum(axis=1) + ((tested[i] == chosen).sum(axis=1) + 1) / 2
+            share = rank / (n_configs + 1)
+            logits[first + i] = np.mean(np.log(share / (1 - share)))
+            below[first + i] = np.mean((share < 0.5) + 0.5 * (share == 0.5))
+    return Overfitting(float(np.mean(below)), logits, len(halves))
+
+
+def distinct(
+    sum_BC: Float, square_BC: Float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """(columns of the first of each group of identical configurations, which never moved).
+
+    Configurations whose returns have the same sums and sums of squares in every block are one
+    trial, and one whose equity never moved is none; the columns leave both out.
+    """
+    idle_C: npt.NDArray[np.bool_] = np.logical_not((square_BC != 0).any(axis=0))
+    rows = np.ascontiguousarray(np.vstack((sum_BC, square_BC)).T.round(15))
+    first_C = np.unique(rows, axis=0, return_index=True)[1]
+    kept = np.sort(first_C[~idle_C[first_C]])
+    return kept.astype(np.int64), idle_C
 
 
 def _sharpes(inside_SB: Float, count_B: Float, sum_BC: Float, square_BC: Float) -> Float:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float64]
+NO_MATRIX, NO_FLOATS, NO_INTS = np.full((1, 1), np.nan), np.empty(0), np.empty(0, np.int64)
+NO_FLAGS = np.zeros(0, np.bool_)
 
 
 class Inputs(NamedTuple):
@@ -47,6 +49,18 @@ class Inputs(NamedTuple):
     """New shares per old share; 1: none."""
     dividend_A: Float
     """Cash per (new) share; 0: none."""
+    funding_A: Float = NO_FLOATS
+    """Fraction of a position's value that a long pays then; may be empty."""
+    open_TN: Array = NO_MATRIX
+    """Read, with low and high, by exits and limit orders."""
+    limit_N: Float = NO_FLOATS
+    """Price limit of each symbol; empty, or NaN for one: the configuration's."""
+    rate_N: Float = NO_FLOATS
+    """Commission rate of each symbol, likewise."""
+    borrow_N: Float = NO_FLOATS
+    """Borrow fee per bar of each symbol, likewise."""
+    thin_T: npt.NDArray[np.bool_] = NO_FLAGS
+    """Bars on which most names do not trade: an order without a price then waits; may be empty."""
 
 
 class Targets(NamedTuple):
@@ -61,6 +75,25 @@ class Targets(NamedTuple):
     """In the order in which they compete for cash."""
     weight_M: Float
     """Fraction of equity; a name not listed is wanted at zero."""
+    unit_M: Int = NO_INTS
+    """What weight_M means (`rules.Unit`), the same throughout a decision; empty: all TARGET."""
+    limit_M: Float = NO_FLOATS
+    """Limit price of each order, in prices of the decision's bar; NaN: none. As long as unit_M."""
+
+
+def more_of(m: Inputs, targets: Targets, configs_C: Any) -> bool | None:
+    """True where a configuration needs more than the plain rules, which compile on their own.
+
+    More are: exits, orders that are not target weights, terms of single symbols, bars on which
+    most names do not trade, no-trade bands, least order values, taxes, fee caps, maker fees,
+    funding.
+    """
+    extra = (targets.unit_M, m.limit_N, m.rate_N, m.borrow_N, m.thin_T, m.funding_A)
+    numbers = ("buy_tax", "sell_tax", "funding", "band", "min_order", "stop", "trail", "take")
+    needed = any(len(values) for values in extra) or any(
+        (configs_C[name] != 0).any() for name in (*numbers, "max_bars")
+    )
+    return True if needed or np.isfinite(configs_C["max_fee"]).any() else None
 
 
 class Recorded(NamedTuple):

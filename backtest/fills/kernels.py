@@ -3,7 +3,7 @@
 `backtest.fills.oracle` is the specification, in plain Python and in the same order of steps; a test
 holds the two together to 1e-12. Flat functions on arrays, compiled by Numba and cached on disk.
 
-Legend: T bars, N symbols, C configurations, K statistics; capitals as in `backtest.fills.inputs`.
+Legend: T bars, N symbols; capitals as in `backtest.fills.inputs`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,66 @@ from math import isnan, sqrt
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
-from backtest.fills.order import affordable_nb, quantity_nb, to_lots_nb
-from backtest.fills.rules import DUST, Kind, Reason
-from backtest.fills.stats import N_STATS, N_TOTALS, Total, block_sums_nb, summarise_nb
+from backtest.fills.inputs import Inputs, Recorded, Targets
+from backtest.fills.order import (
+    affordable_nb,
+    beyond_limit_nb,
+    exit_nb,
+    fee_nb,
+    limit_order_nb,
+    quantity_nb,
+    to_lots_nb,
+    wanted_nb,
+)
+from backtest.fills.rules import DUST, Kind, Reason, Unit
+from backtest.fills.stats import Total
+
+AT_OPEN, INSIDE = 4, 5
+"""Phases of a bar beyond the four of a decision: exits at the opening print, and after it."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _miss_nb(
+    misses: Any, n: int, decided: int, t: int, c: int, weight: float, size: float, reason: int
+) -> int:
+    """Write down what did not trade while there is room; returns how many there are now."""
+    if n < len(misses):
+        miss = misses[n]
+        miss.decided, miss.row, miss.column = decided, t, c
+        miss.weight, miss.size, miss.reason = weight, size, reason
+    return n + 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _order_nb(
+    order: Any, decided: int, t: int, c: int,
+    size: float, reference: float, price: float, fee: float, kind: int,
+) -> None:  # fmt: skip
+    """Write down a fill. Called where there is room alone: the call itself costs time."""
+    order.decided, order.row, order.column, order.size = decided, t, c, size
+    order.reference, order.price, order.fee, order.kind = reference, price, fee, kind
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _without_nb(names_N: Any, n: int, c: int) -> int:
+    """Take c out of a list of n names, the order kept; returns how many are left."""
+    for i in range(n):
+        if names_N[i] == c:
+            names_N[i : n - 1] = names_N[i + 1 : n]
+            return n - 1
+    return n
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _still_held_nb(held_N: Any, n_held: int, shares_N: Any) -> int:
+    """Drop names without shares from the list of names held; returns how many are left."""
+    at = 0
+    for i in range(n_held):
+        held_N[at] = held_N[i]
+        at += shares_N[held_N[i]] != 0
+    return at
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -29,25 +83,38 @@ def simulate_nb(
     last: int,
     equity_T: Any,
     cash_T: Any,
+    short_T: Any,
     totals: Any,
     recorded: Recorded,
+    more: bool | None,
 ) -> tuple[int, int]:
     """Walk bars `first` (all cash at its close) to `last`.
 
-    equity_T and cash_T, one value per bar walked, and totals (see `stats.Total`) are written.
-    Orders and misses are recorded while there is room; how many there were is returned.
+    equity_T, cash_T and short_T (value of the shorts, 0 or more), one value per bar walked, and
+    totals (see `stats.Total`) are written. Orders and misses are recorded while there is room; how
+    many there were is returned.
+
+    more: None leaves out all that `inputs.more_of` counts as more than the plain rules. It is
+    compiled away then, which makes the plain rules half as slow again as with it in place.
     """
     rate, per_share, least_fee = config.rate, config.per_share, config.min_fee
     slippage, slippage_sigma, impact = config.slippage, config.slippage_volatility, config.impact
     lag, inside_bar, cap = config.lag, config.inside_bar, config.participation
     carry, lot, t_plus_one = config.carry, config.lot, config.t_plus_one
-    limit, margin, leverage = config.limit, config.margin, config.leverage
+    margin, leverage, at_open = config.margin, config.leverage, config.at_open
+    stop, trail, take, max_bars = config.stop, config.trail, config.take, config.max_bars
+    exits = units = waits = own_limits = own_rates = own_borrow = False
+    if more is not None:
+        exits = stop > 0 or trail > 0 or take > 0 or max_bars > 0
+        units, waits, own_limits = len(targets.unit_M) > 0, len(m.thin_T) > 0, len(m.limit_N) > 0
+        own_rates, own_borrow = len(m.rate_N) > 0, len(m.borrow_N) > 0
+    limits = own_limits or config.limit > 0
     needs_sigma, needs_volume = slippage_sigma > 0 or impact > 0, cap > 0 or impact > 0
+    orders, misses, space = recorded.orders, recorded.misses, len(recorded.orders)
     n = m.mark_TN.shape[1]
-    room_orders, room_misses = len(recorded.orders), len(recorded.misses)
-    n_orders, n_misses = 0, 0
+    n_orders, n_misses, n_exits, n_banded = 0, 0, 0, 0
     fees, slipped, traded, turnover, impacted = 0.0, 0.0, 0.0, 0.0, 0.0
-    interest, borrow, dividends, calls = 0.0, 0.0, 0.0, 0.0
+    interest, borrow, dividends, calls, funded = 0.0, 0.0, 0.0, 0.0, 0.0
 
     shares_N = np.zeros(n)
     held_N = np.empty(n, np.int64)
@@ -55,82 +122,109 @@ def simulate_nb(
     stamp_N = np.full(n, -1, np.int64)
     want_N = np.zeros(n)
     weight_N = np.zeros(n)
+    due_N = np.full(n, -1, np.int64)
     work_N = np.empty(n, np.int64)
     left_N = np.empty(n, np.int64)
-    n_left, left_decided = 0, -1
+    n_left = 0
     tried_N = np.full(n if margin else 1, -1, np.int64)
     bought_N = np.zeros(n if t_plus_one else 1)
     session_N = np.full(n if t_plus_one else 1, -1, np.int64)
+    limit_N = np.full(n if units else 1, np.nan)
+    # Of positions, where exits are on: average fill price, best price, bar of the first fill, bar
+    # whose low and high may lie before it, and bar of the last exit.
+    basis_N, peak_N = np.zeros(n if exits else 1), np.zeros(n if exits else 1)
+    since_N = np.full(n if exits else 1, -1, np.int64)
+    inside_N, gone_N = since_N.copy(), since_N.copy()
     cash = config.cash
     call_row = -1
-    payout, action = 0, 0
+    payout, action, recent = 0, 0, 0
     while payout < len(m.payout_row_S) and m.payout_row_S[payout] <= first:
         payout += 1
     while action < len(m.action_row_A) and m.action_row_A[action] <= first:
         action += 1
+    before_row = first - 1
+    while before_row >= 0 and m.session_T[before_row] == m.session_T[first]:
+        before_row -= 1
     r, r_end = targets.set_S1[config.targets], targets.set_S1[config.targets + 1]
     while r < r_end and targets.row_R[r] < first:
         r += 1
 
     for t in range(first, last + 1):
-        action_from = action
         if t > first:
+            if m.session_T[t] != m.session_T[t - 1]:
+                before_row = t - 1
             # 1. carrying
-            owed = 0.0
-            if margin:
+            owed, funding = 0.0, 0.0
+            if margin or (more is not None and config.funding != 0):
                 for i in range(n_held):
-                    if shares_N[held_N[i]] < 0:
-                        owed += -shares_N[held_N[i]] * m.mark_TN[t - 1, held_N[i]] * config.borrow
+                    c = held_N[i]
+                    value, fee = shares_N[c] * m.mark_TN[t - 1, c], config.borrow
+                    if more is not None:
+                        funding += value * config.funding
+                        if own_borrow and not isnan(m.borrow_N[c]):
+                            fee = m.borrow_N[c]
+                    owed += max(-value, 0.0) * fee
             earned = cash * (config.cash_rate if cash > 0 else config.debit_rate)
-            cash += earned - owed
-            interest += earned
-            borrow += owed
             # 2. actions
             while action < len(m.action_row_A) and m.action_row_A[action] == t:
-                c, split = m.action_column_A[action], m.split_A[action]
+                c, split, dividend = (
+                    m.action_column_A[action],
+                    m.split_A[action],
+                    m.dividend_A[action],
+                )
+                if more is not None:
+                    if len(m.funding_A) > 0 and shares_N[c] != 0:
+                        funding += shares_N[c] * m.mark_TN[t - 1, c] * m.funding_A[action]
                 want_N[c] *= split
                 shares_N[c] *= split
-                cash += shares_N[c] * m.dividend_A[action]
-                dividends += shares_N[c] * m.dividend_A[action]
+                cash += shares_N[c] * dividend
+                dividends += shares_N[c] * dividend
                 if t_plus_one:
                     bought_N[c] *= split
+                if more is not None:
+                    if exits:
+                        basis_N[c] = basis_N[c] / split - dividend
+                        peak_N[c] = peak_N[c] / split - dividend
+                    if units:
+                        limit_N[c] = limit_N[c] / split - dividend
                 action += 1
+            cash += earned - owed - funding
+            interest += earned
+            borrow += owed
+            funded += funding
             # 3. payouts
             while payout < len(m.payout_row_S) and m.payout_row_S[payout] == t:
                 c = m.payout_column_S[payout]
                 payout += 1
-                for i in range(n_left):
-                    if left_N[i] == c:
-                        n_left -= 1
-                        left_N[i:n_left] = left_N[i + 1 : n_left + 1]
-                        break
+                n_left = _without_nb(left_N, n_left, c)
                 size = shares_N[c]
                 if size != 0:
                     price = m.settle_price_N[c]
                     cash += size * price
                     shares_N[c] = 0.0
-                    at = 0
-                    for i in range(n_held):
-                        held_N[at] = held_N[i]
-                        at += held_N[i] != c
-                    n_held = at
-                    if n_orders < room_orders:
-                        order = recorded.orders[n_orders]
-                        order.decided, order.row, order.column, order.size = -1, t, c, -size
-                        order.reference, order.price = price, price
-                        order.fee, order.kind = 0.0, Kind.PAYOUT
+                    n_held = _without_nb(held_N, n_held, c)
+                    if n_orders < space:
+                        _order_nb(orders[n_orders], -1, t, c, -size, price, price, 0.0, Kind.PAYOUT)
                     n_orders += 1
 
-        # 4. fills: gather what is wanted into work_N, want_N, weight_N, stamped with t
-        decided, n_work, kind = -1, 0, Kind.TRADE
+        # 4. fills: gather what is wanted into work_N, want_N, weight_N, due_N, stamped with t
+        decided, n_work = -1, 0
+        bar_kind: int = Kind.TRADE
         rest_to_zero = True
+        base = equity_T[t - 1 - first] if t > first else config.cash
         if t > first or lag == 0:
+            due = r < r_end and targets.row_R[r] == t - lag
             if t == call_row:
-                kind, decided = Kind.MARGIN_CALL, t
+                bar_kind, decided = Kind.MARGIN_CALL, t
                 calls += 1
-                if r < r_end and targets.row_R[r] == t - lag:
+                if due:
+                    for k in range(targets.start_R1[r], targets.start_R1[r + 1]):
+                        n_misses = _miss_nb(
+                            misses, n_misses, t - lag, t, targets.column_M[k],
+                            targets.weight_M[k], 0.0, Reason.MARGIN_CALL,
+                        )  # fmt: skip
                     r += 1
-            elif r < r_end and targets.row_R[r] == t - lag:
+            elif due:
                 decided = t - lag
                 equity = cash
                 if lag == 0:
@@ -144,80 +238,159 @@ def simulate_nb(
                     mark = m.mark_TN[decided, c]
                     gone = m.settle_row_N[c] >= 0 and m.settle_row_N[c] <= t
                     if gone or isnan(mark):
-                        if n_misses < room_misses:
-                            miss = recorded.misses[n_misses]
-                            miss.decided, miss.row, miss.column = decided, t, c
-                            miss.weight, miss.size = weight, 0.0
-                            miss.reason = Reason.DELISTED if gone else Reason.NOT_LISTED
-                        n_misses += 1
+                        n_misses = _miss_nb(
+                            misses, n_misses, decided, t, c, weight, 0.0,
+                            Reason.DELISTED if gone else Reason.NOT_LISTED,
+                        )  # fmt: skip
                         continue
-                    want = weight * funds / mark
+                    scale, dividend = 1.0, 0.0
                     if len(m.action_row_A) > 0:
-                        for a in range(action - 1, -1, -1):
-                            if m.action_row_A[a] <= decided:
-                                break
+                        since = action
+                        while since > 0 and m.action_row_A[since - 1] > decided:
+                            since -= 1
+                        for a in range(since, action):
                             if m.action_column_A[a] == c:
-                                want *= m.split_A[a]
-                    want_N[c], weight_N[c], stamp_N[c] = want, weight, t
+                                scale *= m.split_A[a]
+                                dividend = dividend / m.split_A[a] + m.dividend_A[a]
+                    want = weight * funds / mark * scale
+                    if more is not None:
+                        if units:
+                            unit, have = targets.unit_M[k], shares_N[c]
+                            limit_N[c] = targets.limit_M[k] / scale - dividend
+                            rest_to_zero = unit == Unit.TARGET
+                            want = wanted_nb(unit, weight, funds, mark, scale, have)
+                            if want < 0 and not config.short and not rest_to_zero:
+                                n_misses = _miss_nb(
+                                    misses, n_misses, decided, t, c, weight, want, Reason.NOT_HELD
+                                )
+                                want = min(have, 0.0)
+                    want_N[c], weight_N[c], due_N[c], stamp_N[c] = want, weight, decided, t
                     work_N[n_work] = c
                     n_work += 1
+                if more is not None and not rest_to_zero:
+                    for i in range(n_left):
+                        if stamp_N[left_N[i]] != t:
+                            stamp_N[left_N[i]] = t
+                            work_N[n_work] = left_N[i]
+                            n_work += 1
                 r += 1
             elif n_left > 0:
-                decided, rest_to_zero = left_decided, False
+                decided, rest_to_zero = t - lag, False
                 for i in range(n_left):
                     work_N[i] = left_N[i]
                     stamp_N[left_N[i]] = t
                 n_work = n_left
-        if decided >= 0:
-            n_left, left_decided = 0, decided
-            n_held_before = n_held
-            worth, gross = cash, 0.0
-            if margin:
-                for i in range(n_held):
-                    c = held_N[i]
-                    price = float(m.fill_TN[t, c])
-                    if isnan(price):
-                        price = float(m.mark_TN[t - 1, c])
-                    worth += shares_N[c] * price
-                    gross += abs(shares_N[c]) * price
-            bar_traded = 0.0
-            for phase in range(4):
-                if (phase == 1 or phase == 2) and not margin:
+        if decided >= 0 or (exits and n_held > 0):
+            n_left = 0
+            n_aged, worth, gross, bar_traded = n_held, 0.0, 0.0, 0.0
+            steps = 4
+            if more is not None:
+                steps = 6
+            for step in range(steps):
+                phase, exiting = step, False
+                if more is not None:
+                    if at_open:
+                        phase = AT_OPEN if step == 0 else step - 1 if step < 5 else INSIDE
+                    else:
+                        phase = AT_OPEN + step if step < 2 else step - 2
+                    exiting = phase >= AT_OPEN
+                if exiting:
+                    if not exits or t == first:
+                        continue
+                elif decided < 0 or ((phase == 1 or phase == 2) and not margin):
                     continue
-                by_age = phase == 0 or phase == 2
+                by_age = exiting or phase == 0 or phase == 2
                 selling = phase < 2
                 side = -1.0 if selling else 1.0
-                for i in range(n_held_before if by_age else n_work):
+                if phase == 0:
+                    n_aged, worth, gross = n_held, cash, 0.0
+                    if margin:
+                        for i in range(n_held):
+                            c = held_N[i]
+                            price = float(m.fill_TN[t, c])
+                            if isnan(price):
+                                price = float(m.mark_TN[t - 1, c])
+                            worth += shares_N[c] * price
+                            gross += abs(shares_N[c]) * price
+                elif exiting:
+                    n_aged = n_held
+                for i in range(n_aged if by_age else n_work):
                     c = held_N[i] if by_age else work_N[i]
-                    have, want, weight = shares_N[c], 0.0, 0.0
-                    if stamp_N[c] == t:
-                        want, weight = want_N[c], weight_N[c]
-                    elif not rest_to_zero:
-                        continue
+                    have, want, weight, at = shares_N[c], 0.0, 0.0, decided
+                    kind, reference, waited = bar_kind, 0.0, False
+                    if more is not None:
+                        if exiting:
+                            if have == 0:
+                                continue
+                            at = since_N[c]
+                            open_ = float(m.open_TN[t, c])
+                            if phase == AT_OPEN and max_bars > 0 and t - at >= max_bars:
+                                reference, kind = open_, Kind.TIME
+                            else:
+                                reference, kind = exit_nb(
+                                    have, basis_N[c], peak_N[c], open_,
+                                    float(m.low_TN[t, c]), float(m.high_TN[t, c]),
+                                    stop, trail, take, phase == AT_OPEN, inside_N[c] != t,
+                                )  # fmt: skip
+                            if isnan(reference):
+                                continue
+                            waited = kind == Kind.TAKE
+                            selling = have > 0
+                            side = -1.0 if selling else 1.0
+                    if not exiting:
+                        if stamp_N[c] == t:
+                            want, weight, at = want_N[c], weight_N[c], due_N[c]
+                        elif not rest_to_zero:
+                            continue
                     delta = want - have
                     if delta * side <= 0 or abs(delta) <= DUST * max(abs(want), abs(have)):
                         continue
-                    listed = want != 0 or weight != 0
-                    if (phase == 1 and not listed) or (phase == 2 and listed):
-                        continue
-                    if margin:
-                        if tried_N[c] == t:
-                            continue
-                        tried_N[c] = t
                     # One order: as oracle._order.
                     reason: int = Reason.NONE
-                    quantity, price, fee = 0.0, 0.0, 0.0
-                    reference = float(m.fill_TN[t, c])
-                    volume = 0.0
-                    if isnan(reference):
-                        reason = Reason.NO_PRICE
-                    if reason == 0 and limit > 0 and t > 0:
-                        before = float(m.mark_TN[t - 1, c])
-                        for a in range(action_from, action):
-                            if m.action_column_A[a] == c:
-                                before /= m.split_A[a]
-                        if side * (reference / before - 1) >= limit - 1e-12:
-                            reason = Reason.PRICE_LIMIT
+                    quantity, price, fee, volume = 0.0, 0.0, 0.0, 0.0
+                    if not exiting:
+                        listed = want != 0 or weight != 0
+                        if (phase == 1 and not listed) or (phase == 2 and listed):
+                            continue
+                        if margin:
+                            if tried_N[c] == t:
+                                continue
+                            tried_N[c] = t
+                        reference = float(m.fill_TN[t, c])
+                        if isnan(reference):
+                            reason = Reason.NO_PRICE
+                        if more is not None:
+                            if exits and at < gone_N[c] and abs(want) > abs(have):
+                                reason = Reason.EXITED
+                            elif reason == 0 and want * have > 0:
+                                if abs(delta) * reference < config.band * base:
+                                    n_banded += 1
+                                    continue
+                            if reason == 0 and units and stamp_N[c] == t:
+                                if not isnan(limit_N[c]):
+                                    reference, waited, reached = limit_order_nb(
+                                        reference, limit_N[c], side,
+                                        float(m.low_TN[t, c]), float(m.high_TN[t, c]), at_open,
+                                    )  # fmt: skip
+                                    if not reached:
+                                        reason = Reason.UNREACHED
+                    factor = 1.0
+                    if lot > 0 or limits:
+                        factor = m.factor_TN[t if len(m.factor_TN) > 1 else 0, c]
+                    if reason == 0 and limits and before_row >= 0:
+                        limit = config.limit
+                        if more is not None:
+                            if own_limits and not isnan(m.limit_N[c]):
+                                limit = m.limit_N[c]
+                        if limit > 0:
+                            before = float(m.mark_TN[before_row, c])
+                            while recent < action and m.action_row_A[recent] <= before_row:
+                                recent += 1
+                            for a in range(recent, action):
+                                if m.action_column_A[a] == c:
+                                    before = before / m.split_A[a] - m.dividend_A[a]
+                            if beyond_limit_nb(reference, before, side, limit, config.tick, factor):
+                                reason = Reason.PRICE_LIMIT
                     if reason == 0 and needs_volume:
                         volume = float(m.volume_TN[t, c])
                         if not volume > 0:
@@ -227,9 +400,6 @@ def simulate_nb(
                         if t_plus_one and selling and have > 0:
                             same = session_N[c] == m.session_T[t]
                             free = max(have - bought_N[c], 0.0) if same else have
-                        factor = 1.0
-                        if lot > 0:
-                            factor = m.factor_TN[t if len(m.factor_TN) > 1 else 0, c]
                         most = cap * volume if cap > 0 else np.inf
                         quantity, reason = quantity_nb(
                             abs(delta), free, most, abs(have) if want == 0 else -1.0, lot, factor
@@ -245,31 +415,56 @@ def simulate_nb(
                             if impact > 0:
                                 share_of_impact = impact * sigma * sqrt(quantity / volume)
                                 worse += share_of_impact
+                        if more is not None and waited:
+                            worse, share_of_impact = 0.0, 0.0
                         price = max(reference * (1 + side * worse), 0.0)
                         if inside_bar:
                             price = min(max(price, float(m.low_TN[t, c])), float(m.high_TN[t, c]))
+                        if more is not None:
+                            if units and not exiting and stamp_N[c] == t:
+                                if side * (price - limit_N[c]) > 0:
+                                    price = limit_N[c]
                     if quantity > 0:
-                        each = price * rate + per_share
+                        share, least, most_fee, tax = rate, least_fee, np.inf, 0.0
+                        if more is not None:
+                            most_fee = config.max_fee
+                            tax = config.sell_tax if selling else config.buy_tax
+                            if own_rates and not isnan(m.rate_N[c]):
+                                share = m.rate_N[c]
+                            if waited:
+                                share = config.maker
+                                least = least_fee if share >= 0 else -np.inf
+                        each = price * share + per_share
                         if margin:
                             closing = min(quantity, abs(have)) if have * side < 0 else 0.0
                             room = leverage * worth - gross + closing * reference
                             most = closing + min(quantity - closing, max(room, 0.0) / reference)
                             why = Reason.LEVERAGE
                         else:
-                            most = affordable_nb(quantity, price, each, least_fee, cash, selling)
+                            most = affordable_nb(
+                                quantity, price, each, least, most_fee, tax, cash, selling
+                            )
                             why = Reason.NO_CASH
                         if most < quantity:
                             quantity, reason = max(to_lots_nb(most, lot, factor), 0.0), why
-                        fee = max(quantity * each, least_fee)
+                        if more is not None and quantity > 0:
+                            if quantity * price < config.min_order:
+                                quantity, reason = 0.0, Reason.TOO_SMALL
+                        fee = fee_nb(quantity, price, each, least, most_fee, tax)
                     if reason != 0:
-                        if n_misses < room_misses:
-                            miss = recorded.misses[n_misses]
-                            miss.decided, miss.row, miss.column = decided, t, c
-                            miss.weight, miss.reason = weight, reason
-                            miss.size = side * (abs(delta) - quantity)
-                        n_misses += 1
-                        if carry and reason <= Reason.SAME_SESSION:
-                            want_N[c], weight_N[c] = want, weight
+                        wait = False
+                        if more is not None:
+                            wait = waits and reason == Reason.NO_PRICE and m.thin_T[t]
+                        if not wait:
+                            n_misses = _miss_nb(
+                                misses, n_misses, at, t, c, weight,
+                                side * (abs(delta) - quantity), reason,
+                            )  # fmt: skip
+                        again = reason <= Reason.SAME_SESSION or reason == Reason.UNREACHED
+                        if not exiting and (wait or (carry and again)):
+                            if more is not None and units and stamp_N[c] != t:
+                                limit_N[c] = np.nan
+                            want_N[c], weight_N[c], due_N[c] = want, weight, at
                             left_N[n_left] = c
                             n_left += 1
                     if quantity <= 0:
@@ -292,72 +487,69 @@ def simulate_nb(
                         same = session_N[c] == m.session_T[t]
                         bought_N[c] = quantity + (bought_N[c] if same else 0.0)
                         session_N[c] = m.session_T[t]
+                    if more is not None:
+                        if exiting:
+                            gone_N[c] = t
+                            n_exits += 1
+                            n_left = _without_nb(left_N, n_left, c)
+                        elif exits and have * now <= 0:
+                            basis_N[c], peak_N[c], since_N[c] = price, price, t
+                            inside_N[c] = t if waited or not at_open else -1
+                        elif exits and abs(now) > abs(have):
+                            basis_N[c] = (basis_N[c] * abs(have) + price * quantity) / abs(now)
                     fees += fee
                     slipped += lost
                     impacted += reference * share_of_impact * quantity
                     bar_traded += quantity * price
-                    if n_orders < room_orders:
-                        order = recorded.orders[n_orders]
-                        order.decided, order.row, order.column = decided, t, c
-                        order.size, order.reference, order.price = signed, reference, price
-                        order.fee, order.kind = fee, kind
+                    if n_orders < space:
+                        _order_nb(
+                            orders[n_orders], -1 if exiting else at, t, c,
+                            signed, reference, price, fee, kind,
+                        )  # fmt: skip
                     n_orders += 1
-            at = 0
-            for i in range(n_held):
-                c = held_N[i]
-                held_N[at] = c
-                at += shares_N[c] != 0
-            n_held = at
+                if exiting or phase == 3:
+                    n_held = _still_held_nb(held_N, n_held, shares_N)
             traded += bar_traded
-            base = equity_T[t - 1 - first] if t > first else config.cash
             if base > 0:
                 turnover += bar_traded / (2 * base)
 
         # 5. mark
-        invested, gross = 0.0, 0.0
+        invested, shorted, gross = 0.0, 0.0, 0.0
         for i in range(n_held):
             c = held_N[i]
             invested += shares_N[c] * m.mark_TN[t, c]
-        equity_T[t - first] = cash + invested
-        cash_T[t - first] = cash
-        # 6. margin
         if margin:
             for i in range(n_held):
-                gross += abs(shares_N[held_N[i]]) * m.mark_TN[t, held_N[i]]
-            if equity_T[t - first] < config.maintenance * gross and call_row <= t:
-                call_row = t + max(lag, 1)
+                value = shares_N[held_N[i]] * m.mark_TN[t, held_N[i]]
+                gross += abs(value)
+                shorted += max(-value, 0.0)
+        if more is not None and trail > 0:
+            for i in range(n_held):
+                c = held_N[i]
+                up = shares_N[c] > 0
+                best = float(m.mark_TN[t, c])
+                if inside_N[c] != t:
+                    best = float(m.high_TN[t, c] if up else m.low_TN[t, c])
+                if not isnan(best):
+                    peak_N[c] = max(peak_N[c], best) if up else min(peak_N[c], best)
+        equity_T[t - first] = cash + invested
+        cash_T[t - first] = cash
+        short_T[t - first] = shorted
+        if cash + invested <= 0:
+            totals[Total.RUIN] = t - first + 1
+            for later in range(t - first + 1, last - first + 1):
+                equity_T[later], cash_T[later] = cash + invested, cash + invested
+                short_T[later] = 0.0
+            break
+        # 6. margin
+        if margin and equity_T[t - first] < config.maintenance * gross and call_row <= t:
+            call_row = t + max(lag, 1)
 
     totals[Total.FEES], totals[Total.SLIPPAGE], totals[Total.IMPACT] = fees, slipped, impacted
     totals[Total.TRADED], totals[Total.TURNOVER] = traded, turnover
     totals[Total.INTEREST], totals[Total.BORROW] = interest, borrow
     totals[Total.DIVIDENDS], totals[Total.CALLS] = dividends, calls
+    totals[Total.FUNDING], totals[Total.BANDED] = funded, n_banded
+    totals[Total.EXITS] = n_exits
     totals[Total.ORDERS], totals[Total.MISSES] = n_orders, n_misses
     return n_orders, n_misses
-
-
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def simulate_many_nb(
-    m: Inputs,
-    targets: Targets,
-    configs_C: Any,
-    first: int,
-    last: int,
-    periods: float,
-    edge_B1: Any,
-) -> tuple[Any, Any]:
-    """Many configurations in parallel; nothing per bar is kept.
-
-    Returns statistics (C, K) and, per block of returns edge_B1[b]:edge_B1[b + 1], their sum and sum
-    of squares (C, 2, B).
-    """
-    out_CK = np.empty((len(configs_C), N_STATS))
-    block_C2B = np.empty((len(configs_C), 2, len(edge_B1) - 1))
-    for i in prange(len(configs_C)):
-        equity_T = np.empty(last - first + 1)
-        cash_T = np.empty(last - first + 1)
-        totals = np.zeros(N_TOTALS)
-        nothing = Recorded(np.empty(0, ORDER), np.empty(0, MISS))
-        simulate_nb(m, targets, configs_C[i], first, last, equity_T, cash_T, totals, nothing)
-        summarise_nb(equity_T, cash_T, totals, periods, out_CK[i])
-        block_sums_nb(equity_T, edge_B1, block_C2B[i])
-    return out_CK, block_C2B

@@ -6,16 +6,19 @@ Legend: T bars of the venue (every instant at which some symbol has a bar), N sy
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from numba import njit
 
+from backtest.fills.actions import action_rows, adjusted_marks
 from backtest.fills.costs import Costs
-from backtest.fills.inputs import Inputs
+from backtest.fills.inputs import NO_FLOATS, NO_INTS, Inputs
 from backtest.fills.rules import Rules
+from backtest.fills.terms import Terms
 from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]
@@ -56,11 +59,52 @@ class PriceTable:
     close_TN: Float
     volume_TN: Float
     mark_TN: Float
-    """Last known close; the settlement price once delisted; NaN before the first bar."""
+    """Last known close, restated for splits and dividends since; the settlement price once
+    delisted; NaN before the first bar."""
     settle_row_N: Int
     """Row at which a holder of a delisted name is paid out; -1 where the name is alive."""
     settle_price_N: Float
     """What is paid per share then: last close * recovery; NaN where the name is alive."""
+    action_row_A: Int = field(default_factory=lambda: NO_INTS)
+    """Corporate actions of raw prices, by row: column, new shares per old one, cash per new share,
+    and funding (fraction of a position's value that a long pays)."""
+    action_column_A: Int = field(default_factory=lambda: NO_INTS)
+    split_A: Float = field(default_factory=lambda: NO_FLOATS)
+    dividend_A: Float = field(default_factory=lambda: NO_FLOATS)
+    funding_A: Float = field(default_factory=lambda: NO_FLOATS)
+    growth_TN: Float | None = None
+    """Shares that one share has become, dividends reinvested; None: no action."""
+
+    @property
+    def total_marks(self) -> Float:
+        """Marks with splits and dividends reinvested: what returns are computed from."""
+        return self.mark_TN if self.growth_TN is None else self.mark_TN * self.growth_TN
+
+    def with_actions(self, actions: pl.DataFrame) -> Self:
+        """The table of raw prices that these actions happen to, marks and settlements restated.
+
+        actions: one row each: symbol, session, split (new shares per old one, 1 for none), dividend
+        (cash per new share, 0 for none), perhaps funding; they happen before the first bar of the
+        session, or with a column close_utc at that bar. Raises BacktestInputError for values out of
+        range.
+        """
+        rows = action_rows(actions, self.symbols, self.sessions_T, self.close_utc_T)
+        row_A, column_A, split_A, dividend_A, funding_A = rows
+        mark_TN, settle_N, growth_TN = adjusted_marks(
+            self.close_TN, self.mark_TN, self.settle_row_N, self.settle_price_N,
+            row_A, column_A, split_A, dividend_A,
+        )  # fmt: skip
+        return replace(
+            self,
+            mark_TN=mark_TN,
+            settle_price_N=settle_N,
+            action_row_A=row_A,
+            action_column_A=column_A,
+            split_A=split_A,
+            dividend_A=dividend_A,
+            funding_A=funding_A,
+            growth_TN=growth_TN,
+        )
 
     def column(self, symbol: str) -> int:
         return int(np.searchsorted(np.array(self.symbols), symbol))
@@ -73,9 +117,16 @@ class PriceTable:
 
 
 def price_table(
-    bars: pl.DataFrame, symbols: Sequence[str], *, recovery: float, max_gap_sessions: int
+    bars: pl.DataFrame,
+    symbols: Sequence[str],
+    *,
+    recovery: float,
+    max_gap_sessions: int,
+    actions: pl.DataFrame | None = None,
 ) -> PriceTable:
     """Lay the bars of `symbols` on the axis of all bars given.
+
+    actions: of raw prices, see `PriceTable.with_actions`.
 
     A symbol that stays silent to the end of *all* bars given, and for more than
     `max_gap_sessions` sessions, counts as delisted: its holders get last close × `recovery` on the
@@ -125,7 +176,7 @@ def price_table(
     mark_TN = forward_filled(close_TN)
     for column in np.flatnonzero(delisted_N):
         mark_TN[settle_row_N[column] :, column] = settle_price_N[column]
-    return PriceTable(
+    table = PriceTable(
         symbols=tuple(symbols),
         close_utc_T=close_utc_T,
         labels_T=axis["timestamp"].to_numpy(),
@@ -139,6 +190,7 @@ def price_table(
         settle_row_N=settle_row_N,
         settle_price_N=settle_price_N,
     )
+    return table if actions is None else table.with_actions(actions)
 
 
 def forward_filled(value_TN: Float) -> Float:
@@ -155,14 +207,17 @@ def kernel_inputs(
     *,
     actions: pl.DataFrame | None = None,
     factor_TN: Float | None = None,
+    terms: Terms | None = None,
+    bars_per_year: float = 252.0,
 ) -> Inputs:
-    """What the kernels read of a price table under these costs and rules.
+    """What the kernels read of a price table under these costs, rules and terms.
 
-    actions: corporate actions of *raw* prices, one row each: symbol, session, split (new shares per
-    old one, 1 for none), dividend (cash per new share, 0 for none); they happen before the first
-    bar of the session. Leave them away where prices are adjusted.
-    factor_TN: adjusted / raw price, shape (T, N) or (1, N), so that lots are of raw shares.
+    actions: see `PriceTable.with_actions`, where the table does not hold them yet.
+    factor_TN: adjusted / raw price, shape (T, N) or (1, N), so that lots and ticks are of raw
+    shares and prices.
     """
+    if actions is not None:
+        prices = prices.with_actions(actions)
     n = len(prices.symbols)
     unread = np.full((1, 1), np.nan)
     fill_TN = {"open": prices.open_TN, "close": prices.close_TN}.get(rules.fill)
@@ -170,13 +225,14 @@ def kernel_inputs(
         fill_TN = (prices.open_TN + prices.high_TN + prices.low_TN + prices.close_TN) / 4
     payouts = np.argsort(prices.settle_row_N, kind="stable")
     payouts = payouts[prices.settle_row_N[payouts] >= 0]
-    acted = _action_rows(actions, prices)
+    terms = terms or Terms(pl.DataFrame(schema={"symbol": pl.String}))
+    thin_T = thin_bars(prices)
     return Inputs(
         fill_TN=fill_TN,
-        low_TN=prices.low_TN if rules.inside_bar else unread,
-        high_TN=prices.high_TN if rules.inside_bar else unread,
+        low_TN=prices.low_TN,
+        high_TN=prices.high_TN,
         volume_TN=prices.volume_TN if rules.participation or costs.impact else unread,
-        sigma_TN=bar_volatility(prices.mark_TN) if costs.needs_volatility else unread,
+        sigma_TN=bar_volatility(known_returns(prices)) if costs.needs_volatility else unread,
         factor_TN=np.ones((1, n)) if factor_TN is None else factor_TN,
         mark_TN=prices.mark_TN,
         session_T=np.unique(prices.sessions_T, return_inverse=True)[1].astype(np.int64),
@@ -184,48 +240,84 @@ def kernel_inputs(
         settle_price_N=prices.settle_price_N,
         payout_row_S=prices.settle_row_N[payouts],
         payout_column_S=payouts.astype(np.int64),
-        action_row_A=acted["row"].to_numpy(),
-        action_column_A=acted["column"].to_numpy(),
-        split_A=acted["split"].to_numpy(),
-        dividend_A=acted["dividend"].to_numpy(),
+        action_row_A=prices.action_row_A,
+        action_column_A=prices.action_column_A,
+        split_A=prices.split_A,
+        dividend_A=prices.dividend_A,
+        funding_A=prices.funding_A if prices.funding_A.any() else NO_FLOATS,
+        open_TN=prices.open_TN,
+        limit_N=terms.column("limit", prices.symbols),
+        rate_N=terms.column("commission_bps", prices.symbols) / 10_000,
+        borrow_N=terms.column("borrow_bps", prices.symbols) / 10_000 / bars_per_year,
+        thin_T=thin_T if thin_T.any() else thin_T[:0],
     )
 
 
-def _action_rows(actions: pl.DataFrame | None, prices: PriceTable) -> pl.DataFrame:
-    schema = {"row": pl.Int64, "column": pl.Int64, "split": pl.Float64, "dividend": pl.Float64}
-    if actions is None:
-        return pl.DataFrame(schema=schema)
-    known = set(prices.symbols)
-    rows = []
-    for action in actions.sort("session", "symbol").iter_rows(named=True):
-        split, dividend = action["split"], action["dividend"]
-        if not (split > 0 and np.isfinite(split) and dividend >= 0 and np.isfinite(dividend)):
-            raise BacktestInputError(
-                f"{action['symbol']}: action of {action['session']} has split {split}, dividend "
-                f"{dividend} (rule: split > 0, dividend >= 0)"
-            )
-        row = int(np.searchsorted(prices.sessions_T, np.datetime64(action["session"], "D")))
-        if action["symbol"] in known and row < len(prices.sessions_T):
-            rows.append((row, prices.column(action["symbol"]), float(split), float(dividend)))
-    return pl.DataFrame(rows, schema=schema, orient="row").sort("row", maintain_order=True)
+THIN_WINDOW = 20
+
+
+def thin_bars(prices: PriceTable) -> Bool:
+    """Bars on which most names do not trade, as known by then: another symbol's stray bar.
+
+    Fewer than half as many names as usual (the median of the bars before) have a bar then; or half
+    as many, and neither that weekday nor, of several bars a session, that time of day has been seen
+    before. An order that finds no price there waits for the next bar instead of being cancelled.
+    """
+    count_T = np.isfinite(prices.close_TN).sum(axis=1)
+    day_T = prices.labels_T.astype("datetime64[D]")
+    clock_T = (prices.labels_T - day_T).astype(np.int64)
+    weekday_T = (day_T.astype(np.int64) + 3) % 7
+    several = len(np.unique(prices.sessions_T)) < len(count_T)
+    slot_T = clock_T if several else weekday_T
+    first_seen: dict[int, int] = {}
+    for t, slot in enumerate(slot_T.tolist()):
+        first_seen.setdefault(slot, t)
+    thin_T = np.zeros(len(count_T), np.bool_)
+    if count_T.min(initial=0) == count_T.max(initial=0):
+        return thin_T
+    for t in range(1, len(count_T)):
+        usual = float(np.median(count_T[max(t - THIN_WINDOW, 0) : t]))
+        unseen = first_seen[int(slot_T[t])] == t and (t >= 5 or weekday_T[t] >= 5)
+        few = 2 * count_T[t] < usual or (2 * count_T[t] == usual and unseen)
+        thin_T[t] = few and usual > 1
+    return thin_T
+
+
+def known_returns(prices: PriceTable) -> Float:
+    """Simple returns (T, N) from one known close to the next, splits and dividends reinvested.
+
+    NaN on bars without a close: silence is not calm. A return over k bars counts as one of one bar,
+    shrunk by √k.
+    """
+    total_marks = prices.total_marks
+    known_TN = np.isfinite(prices.close_TN)
+    at_TN = np.where(known_TN, np.arange(len(known_TN))[:, None], -1)
+    np.maximum.accumulate(at_TN, axis=0, out=at_TN)
+    out = np.full(total_marks.shape, np.nan)
+    gap_TN = np.arange(1, len(known_TN))[:, None] - at_TN[:-1]
+    good = known_TN[1:] & (at_TN[:-1] >= 0)
+    change = total_marks[1:] / total_marks[:-1] - 1
+    out[1:][good] = change[good] / np.sqrt(gap_TN[good])
+    return out
 
 
 @njit(cache=True, nogil=True)
-def bar_volatility(mark_TN: Float, window: int = VOLATILITY_WINDOW) -> Float:
-    """Volatility of one bar as known before it: row t reads marks up to t − 1 only.
+def bar_volatility(return_TN: Float, window: int = VOLATILITY_WINDOW) -> Float:
+    """Volatility of one bar as known before it: row t reads returns up to t − 1 only.
 
-    Root mean square of the last `window` log returns; NaN with fewer than `LEAST_RETURNS`. A plain
-    sum over the window, so that earlier history cannot change its last bits.
+    Root mean square of the known log returns among the last `window` bars; NaN with fewer than
+    `LEAST_RETURNS`. A plain sum over the window, so that earlier history cannot change its last
+    bits. return_TN: simple returns, NaN where not known.
     """
-    n_bars, n = mark_TN.shape
+    n_bars, n = return_TN.shape
     out = np.full((n_bars, n), np.nan)
     for t in range(LEAST_RETURNS + 1, n_bars):
         for c in range(n):
             total, count = 0.0, 0
             for i in range(max(1, t - window), t):
-                before, after = mark_TN[i - 1, c], mark_TN[i, c]
-                if before > 0 and after > 0:
-                    total += np.log(after / before) ** 2
+                change = return_TN[i, c]
+                if change > -1:
+                    total += np.log1p(change) ** 2
                     count += 1
             if count >= LEAST_RETURNS:
                 out[t, c] = np.sqrt(total / count)

@@ -16,12 +16,13 @@ import numpy.typing as npt
 import polars as pl
 
 from backtest.fills.costs import Costs
-from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
+from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets, more_of
 from backtest.fills.prices import PriceTable, kernel_inputs
-from backtest.fills.rules import WORDS, Kind, Reason, Rules, configs
+from backtest.fills.rules import KIND_WORDS, WORDS, Kind, Reason, Rules, configs
 from backtest.fills.simulation import Simulation
 from backtest.fills.stats import N_TOTALS, Total
 from backtest.fills.targets import check_targets, target_set
+from backtest.fills.terms import Terms
 from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]
@@ -42,19 +43,30 @@ def simulate(
     compat: Compat = "none",
     actions: pl.DataFrame | None = None,
     factor_TN: Float | None = None,
+    terms: Terms | None = None,
 ) -> Simulation:
     """Trade one target set from `first_row` (all cash at its close) to the close of `last_row`.
 
     compat="vectorbt" sizes and fills as vectorbt's `from_orders` would at the same prices, with
     `min_fee` as its (added) fixed fee; of the rules it reads lag, fill, lot and short alone.
-    actions, factor_TN: see `prices.kernel_inputs`. bars_per_year turns yearly rates into rates per
-    bar. Raises BacktestInputError as `check_targets`.
+    actions: corporate actions of raw prices, where `prices` do not hold them yet (see
+    `prices.with_actions`). factor_TN: see `prices.kernel_inputs`. terms: what differs from symbol
+    to symbol. bars_per_year turns yearly rates into rates per bar. An account that has nothing left
+    ends there: its frames stop at that bar. Raises BacktestInputError as `check_targets`.
     """
     check_targets(targets, prices, rules)
-    inputs = kernel_inputs(prices, costs, rules, actions=actions, factor_TN=factor_TN)
-    config = configs([(0, costs, rules, cash)], bars_per_year)[0]
+    if compat == "vectorbt" and (rules.exits or len(targets.unit_M)):
+        raise BacktestInputError(
+            'compat="vectorbt" knows target weights alone: no exits, no orders'
+        )
+    if actions is not None:
+        prices = prices.with_actions(actions)
+    inputs = kernel_inputs(
+        prices, costs, rules, factor_TN=factor_TN, terms=terms, bars_per_year=bars_per_year
+    )
+    many = configs([(0, costs, rules, cash)], bars_per_year)
     n_rows = last_row - first_row + 1
-    equity_T, cash_T, totals = np.empty(n_rows), np.empty(n_rows), np.zeros(N_TOTALS)
+    equity_T, cash_T, short_T, totals = *np.zeros((3, n_rows)), np.zeros(N_TOTALS)
 
     def walk(n_orders: int, n_misses: int) -> tuple[int, int, Recorded]:
         recorded = Recorded(np.zeros(n_orders, ORDER), np.zeros(n_misses, MISS))
@@ -63,30 +75,39 @@ def simulate(
 
             lot = rules.lot or np.nan
             count = vectorbt_nb(
-                inputs.fill_TN, inputs.mark_TN, targets, config, lot, not rules.short,
+                inputs.fill_TN, inputs.mark_TN, targets, many[0], lot, not rules.short,
                 first_row, last_row, equity_T, cash_T, recorded,
             )  # fmt: skip
             return count, 0, recorded
         from backtest.fills.kernels import simulate_nb
 
         counts = simulate_nb(
-            inputs, targets, config, first_row, last_row, equity_T, cash_T, totals, recorded
-        )
+            inputs, targets, many[0], first_row, last_row, equity_T, cash_T, short_T, totals,
+            recorded, more_of(inputs, targets, many),
+        )  # fmt: skip
         return *counts, recorded
 
     n_orders, n_misses, _ = walk(0, 0)
     *_, recorded = walk(n_orders, n_misses)
+    if compat == "vectorbt" and rules.short:
+        short_T = _shorts(recorded.orders, prices, first_row, n_rows)
+    if ruined := int(totals[Total.RUIN]):
+        last_row = first_row + ruined - 1
+        equity_T, cash_T, short_T = equity_T[:ruined], cash_T[:ruined], short_T[:ruined]
+    invested_T = equity_T - cash_T
     daily = pl.DataFrame(
         {
             "timestamp": prices.labels_T[first_row : last_row + 1],
             "close_utc": prices.close_utc_T[first_row : last_row + 1],
             "equity": equity_T,
             "cash": cash_T,
-            "invested": equity_T - cash_T,
+            "invested": invested_T,
+            "long": invested_T + short_T,
+            "short": short_T,
         }
     ).with_columns(pl.col("close_utc").dt.replace_time_zone("UTC"))
     orders = _orders(recorded.orders, prices)
-    row_R = targets.row_R[targets.row_R >= first_row]
+    row_R = targets.row_R[(targets.row_R >= first_row) & (targets.row_R <= last_row)]
     fillable_R = row_R[row_R + rules.lag <= last_row]
     return Simulation(
         daily=daily,
@@ -99,7 +120,12 @@ def simulate(
 
 
 def shared_inputs(
-    targets: Targets, prices: PriceTable, many: Sequence[tuple[int, Costs, Rules, float]]
+    targets: Targets,
+    prices: PriceTable,
+    many: Sequence[tuple[int, Costs, Rules, float]],
+    *,
+    terms: Terms | None = None,
+    bars_per_year: float = 252.0,
 ) -> Inputs:
     """Kernel inputs that serve every configuration; each target set is checked against its own
     rules. All configurations must share one fill price."""
@@ -118,7 +144,17 @@ def shared_inputs(
         slippage_volatility=max(costs.slippage_volatility for _, costs, _, _ in many),
         impact=max(costs.impact for _, costs, _, _ in many),
     )
-    return kernel_inputs(prices, costs, rules)
+    return kernel_inputs(prices, costs, rules, terms=terms, bars_per_year=bars_per_year)
+
+
+def _shorts(filled: Any, prices: PriceTable, first_row: int, n_rows: int) -> Float:
+    """Value of the short positions that orders left, per bar."""
+    columns, place_M = np.unique(filled["column"], return_inverse=True)
+    shares = np.zeros((n_rows, len(columns)))
+    np.add.at(shares, (filled["row"] - first_row, place_M), filled["size"])
+    values = np.cumsum(shares, axis=0) * prices.mark_TN[first_row : first_row + n_rows, columns]
+    total_T: Float = np.maximum(-np.nan_to_num(values), 0.0).sum(axis=1)
+    return total_T
 
 
 def _orders(filled: Any, prices: PriceTable) -> pl.DataFrame:
@@ -141,8 +177,9 @@ def _orders(filled: Any, prices: PriceTable) -> pl.DataFrame:
             "slippage": size_M * np.abs(filled["price"] - filled["reference"]),
             "settled": payout_M,
             "margin_call": filled["kind"] == Kind.MARGIN_CALL,
+            "kind": [KIND_WORDS[Kind(kind)] for kind in filled["kind"]],
         },
-        schema_overrides={"symbol": pl.String, "side": pl.String},
+        schema_overrides={"symbol": pl.String, "side": pl.String, "kind": pl.String},
     ).with_columns(pl.col("as_of", "close_utc").dt.replace_time_zone("UTC"))
 
 

@@ -28,9 +28,17 @@ class Total(IntEnum):
     ORDERS = 8
     MISSES = 9
     CALLS = 10
+    FUNDING = 11
+    """Paid on positions, net of what shorts received."""
+    EXITS = 12
+    """Fills of stops, take-profits and time exits."""
+    BANDED = 13
+    """Changes within the no-trade band."""
+    RUIN = 14
+    """Bars walked, the last included, when nothing was left; 0: never."""
 
 
-N_TOTALS = 11
+N_TOTALS = 15
 
 STATS = (
     "final_equity",
@@ -50,8 +58,9 @@ STATS = (
     "orders",
     "misses",
 )
-"""Columns of `kernels.simulate_many_nb`: mean and deviation per bar, Sharpe and Sortino annualised,
-kurtosis not in excess, turnover over the whole walk."""
+"""Columns of `many.simulate_many_nb`: mean and deviation per bar, Sharpe and Sortino annualised,
+kurtosis not in excess, exposure gross (longs and shorts, over equity), turnover over the whole
+walk."""
 N_STATS = len(STATS)
 
 
@@ -61,8 +70,10 @@ def _return(equity_T: Any, t: int) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def summarise_nb(equity_T: Any, cash_T: Any, totals: Any, periods: float, out_K: Any) -> None:
-    """Fill out_K with STATS; NaN where a figure is not defined."""
+def summarise_nb(
+    equity_T: Any, cash_T: Any, short_T: Any, totals: Any, periods: float, out_K: Any
+) -> None:
+    """Fill out_K with STATS; NaN where a figure is not defined, as ratios of a ruined account."""
     n = len(equity_T) - 1
     mean, below = 0.0, 0.0
     peak, deepest = equity_T[0], 0.0
@@ -75,7 +86,8 @@ def summarise_nb(equity_T: Any, cash_T: Any, totals: Any, periods: float, out_K:
         deepest = min(deepest, equity_T[t] / peak - 1)
         spell = spell + 1 if equity_T[t] < peak else 0
         longest = max(longest, spell)
-        exposure += 1 - cash_T[t] / equity_T[t] if equity_T[t] > 0 else 0.0
+        if equity_T[t] > 0:
+            exposure += (equity_T[t] - cash_T[t] + 2 * short_T[t]) / equity_T[t]
     mean /= n
     m2, m3, m4 = 0.0, 0.0, 0.0
     for t in range(1, n + 1):
@@ -84,13 +96,14 @@ def summarise_nb(equity_T: Any, cash_T: Any, totals: Any, periods: float, out_K:
         m3 += off * off * off
         m4 += off * off * off * off
     deviation = sqrt(m2 / (n - 1)) if n > 1 else float("nan")
-    defined = deviation * sqrt(periods) > 1e-12
+    ruined = totals[Total.RUIN] > 0
+    defined = deviation * sqrt(periods) > 1e-12 and not ruined
     out_K[0] = equity_T[n]
     out_K[1] = equity_T[n] / equity_T[0] - 1
     out_K[2] = mean
     out_K[3] = deviation
     out_K[4] = mean / deviation * sqrt(periods) if defined else float("nan")
-    out_K[5] = mean / sqrt(below / n) * sqrt(periods) if below > 0 else float("nan")
+    out_K[5] = mean / sqrt(below / n) * sqrt(periods) if below > 0 and not ruined else float("nan")
     out_K[6] = deepest
     out_K[7] = longest
     out_K[8] = m3 / n / (m2 / n) ** 1.5 if defined else float("nan")

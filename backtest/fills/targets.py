@@ -46,12 +46,15 @@ def check_targets(targets: Targets, prices: PriceTable, rules: Rules) -> None:
             )
 
     refuse(~np.isfinite(targets.weight_M), "(rule: weights are numbers)")
-    if not rules.short:
+    orders = len(targets.unit_M) > 0
+    if not rules.short and not orders:
         refuse(targets.weight_M < 0, "is a short position; allow it with short: true")
     key_M = decision_M * len(prices.symbols) + targets.column_M
     repeated = np.ones(len(key_M), np.bool_)
     repeated[np.unique(key_M, return_index=True)[1]] = False
     refuse(repeated, "is the second for that name (rule: one weight per name)")
+    if orders:
+        return
     gross_R = np.bincount(decision_M, np.abs(targets.weight_M), minlength=len(targets.row_R))
     over = np.flatnonzero(gross_R > rules.leverage * (1 + 1e-9))
     if len(over):
@@ -77,6 +80,8 @@ def many_targets(sets: list[Targets]) -> Targets:
         start_R1=np.concatenate([*starts, entries[-1:]]).astype(np.int64),
         column_M=np.concatenate([t.column_M for t in sets]),
         weight_M=np.concatenate([t.weight_M for t in sets]),
+        unit_M=np.concatenate([t.unit_M for t in sets]),
+        limit_M=np.concatenate([t.limit_M for t in sets]),
     )
 
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from backtest.fills.prices import PriceTable
 from backtest.results import Book
+from backtest.scores.forecasts import sampling_variance
 from backtest.settings import BacktestSettings
 from market.flags import Flag
 
@@ -19,14 +20,25 @@ def caveats(
     strategy: Book,
     horizon: int,
     last_row: int,
+    *,
+    held_nothing: int = 0,
+    left_out: int = 0,
 ) -> tuple[str, ...]:
-    """Sentences for the tear sheet, those that hold of every backtest last."""
+    """Sentences for the tear sheet, those that hold of every backtest last.
+
+    held_nothing: decisions with scores whose weights are all zero. left_out: rows of scores,
+    weights or signals of names that had no bar in the session they were decided at.
+    """
     found = [
+        *_ruined(strategy),
         *_same_bar(settings),
         *_in_sample(scores),
         *_universe(scores, settings),
         *(_prices(rows, scores, prices) if rows is not None else ()),
+        *(_noise(rows, horizon, settings) if rows is not None else ()),
         *_trading(prices, strategy, last_row),
+        *_undecided(held_nothing, left_out),
+        *_fees(strategy, settings),
     ]
     return (*found, *_always(settings, horizon))
 
@@ -45,6 +57,48 @@ def _always(settings: BacktestSettings, horizon: int) -> list[str]:
         "allows for it; the standard error of the Sharpe ratio assumes independent bars."
     )
     return [survivorship, trials, _fills(settings), _money(settings), errors]
+
+
+def _ruined(strategy: Book) -> list[str]:
+    if not strategy.metrics.ruined:
+        return []
+    last = strategy.daily["timestamp"][-1]
+    sentence = (
+        f"RUIN: on {last:%Y-%m-%d} nothing was left and the run ended. A dead account has no "
+        "ratios."
+    )
+    return [sentence]
+
+
+def _undecided(held_nothing: int, left_out: int) -> list[str]:
+    found = []
+    if held_nothing:
+        found.append(
+            f"Decisions that held nothing although names had scores: {held_nothing}. Too few names "
+            "for a quantile, one score across both legs, none above the threshold, or no estimate "
+            "of volatility."
+        )
+    if left_out:
+        found.append(
+            f"Rows of names that had no bar in their session: {left_out}. They were left out: a "
+            "suspended name is not bought, and if held it is sold once it trades again."
+        )
+    return found
+
+
+def _fees(strategy: Book, settings: BacktestSettings) -> list[str]:
+    found = []
+    totals = strategy.simulation.totals
+    fixed = settings.costs.min_fee or settings.costs.commission_per_share or settings.costs.max_fee
+    if fixed and totals["fees"] > 0.2 * settings.cash:
+        found.append(
+            f"Fees took {totals['fees'] / settings.cash:.0%} of the starting cash. min_fee, "
+            "max_fee and commission_per_share are amounts in the currency of the prices: check "
+            "that they are meant in it."
+        )
+    if totals.get("banded"):
+        found.append(f"Changes within the no-trade band, not traded: {totals['banded']:.0f}.")
+    return found
 
 
 def _same_bar(settings: BacktestSettings) -> list[str]:
@@ -153,6 +207,39 @@ def _prices(rows: pl.DataFrame, scores: pl.DataFrame, prices: PriceTable) -> lis
             "dividends are missing from every return and splits look like losses."
         )
     return found
+
+
+NOISY = 0.25
+"""Share of sampling error in the scores from which a reader is warned."""
+
+
+def _noise(rows: pl.DataFrame, horizon: int, settings: BacktestSettings) -> list[str]:
+    """How much of the spread of expected returns is that of few paths."""
+    if settings.score.removeprefix("-") != "expected_return" or "close_std" not in rows.columns:
+        return []
+    value = pl.col("close_mean") / pl.col("last_close") - 1
+    share = (
+        rows.filter(pl.col("step") == horizon)
+        .group_by("as_of")
+        .agg((sampling_variance().mean() / value.var()).alias("share"))["share"]
+        .drop_nulls()
+        .drop_nans()
+        .to_numpy()
+    )
+    if not len(share):
+        return []
+    usual, most = float(np.median(share)), float(share.max())
+    warning = "NOISY SCORES: " if usual >= NOISY else ""
+    advice = (
+        " Forecast with more paths, or rank by median_return or shrunk_return."
+        if usual >= NOISY
+        else ""
+    )
+    sentence = (
+        f"{warning}{min(usual, 1):.0%} of the variance of expected returns between names is "
+        f"sampling error of few paths (median of the dates; at most {min(most, 1):.0%}).{advice}"
+    )
+    return [sentence]
 
 
 def _trading(prices: PriceTable, strategy: Book, last_row: int) -> list[str]:

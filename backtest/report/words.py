@@ -33,7 +33,7 @@ def headline(result: BacktestResult) -> list[Row]:
 
     return [
         row("Total return", "net of all costs", lambda m: signed(m.total_return)),
-        row("CAGR", "per year of 365.25 days", lambda m: signed(m.cagr)),
+        row("CAGR", "per year; not under 20 sessions", lambda m: signed(m.cagr)),
         row("Volatility", f"annualised, {per_year}", lambda m: percent(m.volatility)),
         row("Sharpe ratio", "annualised ± standard error (Lo 2002), risk-free 0", sharpe),
         row(
@@ -64,13 +64,48 @@ def headline(result: BacktestResult) -> list[Row]:
         ),
         row("Capacity", "equity at which impact eats all growth", lambda m: amount(m.capacity)),
         row("Winning bars", "of those with a return", lambda m: percent(m.hit_rate)),
-        row("Exposure", "mean share of equity invested", lambda m: percent(m.exposure)),
+        row(
+            "Exposure, gross",
+            "longs and shorts over equity, mean of the bars",
+            lambda m: percent(m.exposure),
+        ),
+        row("Exposure, net", "longs less shorts", lambda m: percent(m.net_exposure)),
+        row("Long and short", "each over equity", _sides),
         row("Orders", "settlements not counted", lambda m: f"{m.orders:,}"),
+        *_trades(result),
     ]
+
+
+def _trades(result: BacktestResult) -> list[Row]:
+    """Round trips; of the strategy alone."""
+    figures = result.trade_figures
+
+    def row(label: str, note: str, value: str) -> Row:
+        return Row(label, note, (value, NOTHING, NOTHING))
+
+    return [
+        row("Round trips", "closed", f"{figures.count:,}"),
+        row("Win rate", "of the round trips", percent(figures.win_rate)),
+        row("Expectancy", "mean profit of a round trip, in currency", number(figures.expectancy)),
+        row("Holding time", "mean bars of a round trip", number(figures.mean_bars)),
+        row("Trade profit factor", "profits over losses", number(figures.profit_factor)),
+        row(
+            "Excursions",
+            "mean worst and best return a round trip stood at (MAE, MFE)",
+            f"{percent(figures.worst_excursion)}, {percent(figures.best_excursion)}",
+        ),
+    ]
+
+
+def _sides(metrics: Metrics) -> str:
+    return f"{percent(metrics.long_exposure)}, {percent(metrics.short_exposure)}"
 
 
 SCORES = {
     "expected_return": "expected return",
+    "median_return": "median return",
+    "trimean_return": "trimean return",
+    "shrunk_return": "expected return less its sampling error",
     "p_up": "probability of a rise",
     "mean_over_std": "expected return over its deviation",
     "quantile_spread": "width of the 5–95% range",
@@ -94,6 +129,12 @@ def what_is_traded(result: BacktestResult) -> str:
         score += f" over {result.horizon} bars"
     else:
         score = result.model_id
+    if settings.strategy.plugin is not None:
+        return (
+            f"{settings.strategy.plugin} on {names} symbols, {result.ic.by_date.height} decisions."
+        )
+    if result.model_id in ("own weights", "own orders", "own signals"):
+        return f"{score.capitalize()} on {names} symbols, {result.ic.by_date.height} decisions."
     weights = {
         "equal": "equal weights",
         "score": "weights by score",

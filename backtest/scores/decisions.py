@@ -7,16 +7,24 @@ Legend: T bars, N symbols, D decisions, M (decision, symbol) scores.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable, price_table
+from backtest.scores.brought import (
+    Kind,
+    entry_arrays,
+    order_entries,
+    signal_entries,
+    weight_entries,
+)
 from backtest.scores.calendar import rebalance_rows
 from backtest.scores.forecasts import horizon_of, score_column, select_forecasts
-from backtest.scores.momentum import momentum_scores
+from backtest.scores.momentum import momentum_scores, unscored
 from backtest.scores.own import user_scores
 from backtest.settings import BacktestSettings
 from market.errors import BacktestInputError
@@ -39,6 +47,10 @@ class Decisions:
     """The forecast rows traded on; None where scores are not forecasts."""
     source: str
     """What the scores are, in a word or an id."""
+    brought: Targets | None = None
+    """Weights, orders or signals of one's own, which need no strategy."""
+    left_out: int = 0
+    """Rows of names that had no bar in the session they were decided at."""
 
     def places(self) -> tuple[Int, Int]:
         """(row of the price table, column) of each score."""
@@ -61,9 +73,12 @@ def decide(
     forecasts: pl.DataFrame | None = None,
     scores: pl.DataFrame | None = None,
     path_stats: pl.DataFrame | None = None,
+    actions: pl.DataFrame | None = None,
+    brought: tuple[Kind, pl.DataFrame] | None = None,
 ) -> Decisions:
-    """Scores of the one source given, on the dates the calendar keeps.
+    """Scores of the one source given, on the dates the calendar keeps; or what is `brought`.
 
+    actions: of raw prices, see `PriceTable.with_actions`.
     Raises BacktestInputError as `scores.forecasts` and `scores.own` do, and where none is left.
     """
     if forecasts is not None:
@@ -71,15 +86,20 @@ def decide(
         rows = select_forecasts(forecasts, settings)
         horizon = horizon_of(rows, settings)
         frame = score_column(rows, horizon, settings.score)
-        prices = _prices(bars, _names(frame), settings)
+        prices = _prices(bars, _names(frame), settings, actions)
         return _kept(frame, prices, settings, horizon, rows, str(rows["model_id"][0]))
+    if brought is not None:
+        return _brought(bars, settings, *brought, actions)
     if scores is not None:
-        frame = _within(user_scores(scores, bars), settings)
-        prices = _prices(bars, _names(frame), settings)
-        return _kept(frame, prices, settings, None, None, "own scores")
-    if settings.momentum is None:
+        frame = user_scores(scores, bars, on_closed=settings.on_closed)
+        left_out = scores.height - frame.height
+        frame = _within(frame, settings)
+        prices = _prices(bars, _names(frame), settings, actions)
+        made = _kept(frame, prices, settings, None, None, "own scores")
+        return replace(made, left_out=left_out)
+    if settings.momentum is None and settings.strategy.plugin is None:
         raise BacktestInputError("no scores: give forecasts, scores or a momentum")
-    prices = _prices(bars, bars["symbol"].unique().sort().to_list(), settings)
+    prices = _prices(bars, bars["symbol"].unique().sort().to_list(), settings, actions)
     allowed = np.ones(len(prices.sessions_T), np.bool_)
     if settings.start is not None:
         allowed &= prices.sessions_T >= np.datetime64(settings.start, "D")
@@ -87,8 +107,11 @@ def decide(
         allowed &= prices.sessions_T <= np.datetime64(settings.end, "D")
     every = "weekly" if settings.rebalance is None else settings.rebalance
     row_D = rebalance_rows(prices.sessions_T, np.flatnonzero(allowed).astype(np.int64), every)
-    frame = momentum_scores(prices, row_D, settings.momentum, settings.momentum_skip)
-    name = f"momentum {settings.momentum}:{settings.momentum_skip}"
+    if settings.momentum is None:
+        frame, name = unscored(prices, row_D), f"strategy {settings.strategy.plugin}"
+    else:
+        frame = momentum_scores(prices, row_D, settings.momentum, settings.momentum_skip)
+        name = f"momentum {settings.momentum}:{settings.momentum_skip}"
     each = settings.model_copy(update={"rebalance": "each"})
     return _kept(frame, prices, each, None, None, name)
 
@@ -100,9 +123,39 @@ def _with_path_stats(forecasts: pl.DataFrame, stats: pl.DataFrame | None) -> pl.
     return forecasts.join(stats.select(*keys, "expected_drawdown"), on=keys, how="left")
 
 
-def _prices(bars: pl.DataFrame, symbols: list[str], settings: BacktestSettings) -> PriceTable:
+def _brought(
+    bars: pl.DataFrame,
+    settings: BacktestSettings,
+    kind: Kind,
+    given: pl.DataFrame,
+    actions: pl.DataFrame | None,
+) -> Decisions:
+    closed = settings.on_closed
+    if kind == "signals":
+        frame = signal_entries(given, bars, closed, settings.strategy.gross / settings.strategy.k)
+    else:
+        frame = (weight_entries if kind == "weights" else order_entries)(given, bars, closed)
+    frame = _within(frame, settings)
+    prices = _prices(bars, _names(frame), settings, actions)
+    each = settings.model_copy(update={"rebalance": settings.rebalance or "each"})
+    made = _kept(frame, prices, each, None, None, f"own {kind}")
+    arrays = entry_arrays(made.scores, *made.places())
+    targets = Targets(np.array([0, len(made.row_D)]), *arrays)
+    return replace(made, brought=targets, left_out=0)
+
+
+def _prices(
+    bars: pl.DataFrame,
+    symbols: list[str],
+    settings: BacktestSettings,
+    actions: pl.DataFrame | None,
+) -> PriceTable:
     return price_table(
-        bars, symbols, recovery=settings.recovery, max_gap_sessions=settings.max_gap_sessions
+        bars,
+        symbols,
+        recovery=settings.recovery,
+        max_gap_sessions=settings.max_gap_sessions,
+        actions=actions,
     )
 
 
@@ -142,7 +195,8 @@ def _kept(
             f"{prices.sessions_T[0]} to {prices.sessions_T[-1]}. Backtest with the store the "
             "forecasts were made from."
         )
-    kept_D = rebalance_rows(prices.sessions_T, row_D, settings.rebalance or "each")
+    venue = rows["venue"][0] if rows is not None and "venue" in rows.columns else None
+    kept_D = rebalance_rows(prices.sessions_T, row_D, settings.rebalance or "each", venue)
     if len(kept_D) < len(row_D):
         instants = dates.filter(pl.Series(np.isin(row_D, kept_D)))["as_of"]
         frame = frame.filter(pl.col("as_of").is_in(instants.implode()))

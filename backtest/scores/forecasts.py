@@ -29,8 +29,33 @@ FORECAST_COLUMNS = (
 """All a backtest reads of the forecast table."""
 
 _LAST = pl.col("last_close")
+
+
+def sampling_variance() -> pl.Expr:
+    """Variance of an expected return that comes from its few paths: (standard deviation / last
+    close)² / paths."""
+    return (pl.col("close_std") / _LAST) ** 2 / pl.col("n_paths")
+
+
+def _shrunk() -> pl.Expr:
+    """The expected return drawn towards the date's mean by its share of sampling error: m + (x − m)
+    · S / (S + e²), e² its sampling variance and S = max(Var(x) − mean e², 0) what is left of the
+    variance across names (Efron & Morris 1975)."""
+    value, noise = pl.col("close_mean") / _LAST - 1, sampling_variance()
+    centre = value.mean().over("as_of")
+    signal = (value.var().over("as_of") - noise.mean().over("as_of")).clip(0.0)
+    share = pl.when(signal > 0).then(signal / (signal + noise)).otherwise(0.0)
+    return centre + (value - centre) * share
+
+
 SCORES: dict[str, tuple[tuple[str, ...], pl.Expr]] = {
     "expected_return": ((), pl.col("close_mean") / _LAST - 1),
+    "median_return": ((), pl.col("close_q50") / _LAST - 1),
+    "trimean_return": (
+        (),
+        (pl.col("close_q25") + 2 * pl.col("close_q50") + pl.col("close_q75")) / (4 * _LAST) - 1,
+    ),
+    "shrunk_return": (("close_std",), _shrunk()),
     "p_up": (("p_up",), pl.col("p_up")),
     "mean_over_std": (("close_std",), (pl.col("close_mean") - _LAST) / pl.col("close_std")),
     "quantile_spread": ((), (pl.col("close_q95") - pl.col("close_q05")) / _LAST),
@@ -39,7 +64,9 @@ SCORES: dict[str, tuple[tuple[str, ...], pl.Expr]] = {
 }
 """Scores of a path distribution at one step: (columns beyond FORECAST_COLUMNS, formula).
 
-expected_return: mean close / last close − 1. p_up: share of paths above the last close.
+expected_return: mean close / last close − 1. median_return: of the median; trimean_return: of
+Tukey's trimean (q25 + 2 q50 + q75) / 4: one wild path does not move them. shrunk_return: the
+expected return less its sampling error, see `_shrunk`. p_up: share of paths above the last close.
 mean_over_std: expected change / standard deviation over paths. quantile_spread: 5–95% width / last
 close. volatility: standard deviation over paths / last close. expected_drawdown: mean of the paths'
 deepest falls over the whole horizon, from the table of path statistics."""

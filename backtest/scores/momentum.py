@@ -26,8 +26,24 @@ def momentum_scores(prices: PriceTable, row_D: Int, bars: int, skip: int) -> pl.
             f"momentum of {bars} bars needs as many before the first decision; the bars given end "
             f"{prices.sessions_T[-1]}. Load earlier bars, or choose fewer."
         )
-    value_DN = prices.mark_TN[row_D - skip] / prices.mark_TN[row_D - bars] - 1
+    total_TN = prices.total_marks
+    value_DN = total_TN[row_D - skip] / total_TN[row_D - bars] - 1
     known_DN = np.isfinite(value_DN) & np.isfinite(prices.close_TN[row_D])
+    return _frame(prices, row_D, value_DN, known_DN)
+
+
+def unscored(prices: PriceTable, row_D: Int) -> pl.DataFrame:
+    """A row without a score for every name with a bar at each decision row."""
+    known_DN = np.isfinite(prices.close_TN[row_D])
+    return _frame(prices, row_D, np.full(known_DN.shape, np.nan), known_DN)
+
+
+def _frame(
+    prices: PriceTable,
+    row_D: Int,
+    value_DN: npt.NDArray[np.float64],
+    known_DN: npt.NDArray[np.bool_],
+) -> pl.DataFrame:
     d, c = np.nonzero(known_DN)
     return pl.DataFrame(
         {

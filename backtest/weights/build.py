@@ -5,10 +5,13 @@ Legend: D decisions, N symbols.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 from backtest.fills.inputs import Targets
+from backtest.fills.prices import known_returns
 from backtest.scores.decisions import Decisions
 from backtest.weights.risk import volatility_and_beta, window_returns
 from backtest.weights.settings import Signals, StrategySettings
@@ -28,10 +31,12 @@ def targets_of(
     short: bool = False,
 ) -> Targets:
     """Target weights of the strategy on these decisions. short: kelly may go below zero."""
-    marks = decisions.prices.mark_TN
-    volatility_DN = beta_DN = None
-    if strategy.weighting == "inverse_volatility" or strategy.neutral == "beta":
-        volatility_DN, beta_DN = volatility_and_beta(marks, decisions.row_D)
+    volatility_DN = beta_DN = return_TN = None
+    by_risk = strategy.weighting == "inverse_volatility" or strategy.neutral == "beta"
+    if by_risk or strategy.volatility_target:
+        return_TN = known_returns(decisions.prices)
+        if by_risk:
+            volatility_DN, beta_DN = volatility_and_beta(return_TN, decisions.row_D)
     kelly = strategy.name == "kelly"
     signals = Signals(
         row_D=decisions.row_D,
@@ -40,7 +45,7 @@ def targets_of(
         beta_DN=beta_DN,
         mean_DN=decisions.matrix("mean") if kelly else None,
         deviation_DN=_deviations(decisions) if kelly else None,
-        window_return=lambda row, column_K: window_returns(marks, row, column_K),
+        window_return=None if return_TN is None else partial(window_returns, return_TN),
         short=short,
     )
     return build_targets(

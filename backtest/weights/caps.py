@@ -9,6 +9,7 @@ import numpy as np
 
 from backtest.fills.inputs import Targets
 from backtest.fills.targets import needed, one_set, starts
+from backtest.weights.risk import portfolio_volatility
 from backtest.weights.settings import Float, Int, Signals, StrategySettings
 from market.errors import BacktestInputError
 
@@ -37,8 +38,9 @@ def capped(
         if s.volatility_target and len(column):
             if signals.window_return is None:
                 raise BacktestInputError("a volatility target needs returns: signals.window_return")
-            past = signals.window_return(int(row), column) @ weight
-            estimate = float(np.sqrt(np.mean(past**2) * bars_per_year)) if len(past) else np.nan
+            past = signals.window_return(int(row), column)
+            per_bar, weight = portfolio_volatility(past, weight)
+            estimate = per_bar * float(np.sqrt(bars_per_year))
             # Without an estimate nothing is known to be safe, so nothing is held.
             weight = weight * (min(1.0, s.volatility_target / estimate) if estimate > 0 else 0.0)
         if s.max_turnover and d > 0:

@@ -39,7 +39,8 @@ class Signals:
     deviation_DN: Float | None = None
     """Its standard deviation."""
     window_return: Callable[[int, Int], Float] | None = None
-    """Returns (W, names) of the last bars known at a row; for the volatility target."""
+    """Returns (W, names) of the last bars at a row, NaN where not known; for the volatility
+    target."""
     short: bool = False
     """Whether weights may be negative; longshort's are in any case."""
 
@@ -53,6 +54,9 @@ class StrategySettings(Settings):
     """topk: the k highest scores; dropout: the same, replacing at most n_drop names a time;
     longshort: the best quantile long, the worst short; threshold: names from `enter` to `leave`;
     kelly: mean over variance of the path distribution."""
+    plugin: str | None = None
+    """A strategy of one's own instead: module:function, or the name of an entry point in
+    candlecast.strategies; see backtest/weights/view.py."""
     k: int = Field(20, ge=1)
     """Names held by topk and dropout; a date with fewer scored names is spread over those."""
     n_drop: int = Field(5, ge=0)

@@ -71,12 +71,15 @@ def _threshold(s: StrategySettings, signals: Signals) -> Entries:
 def _longshort(s: StrategySettings, signals: Signals) -> Entries:
     """Best `quantile` long, worst short, Σ|w| = gross; the legs are dollar- or beta-neutral.
 
+    Where one score reaches into both legs, its names are in neither; a date that leaves a leg empty
+    goes to cash.
     Beta-neutral: with β_L, β_S the legs' weighted betas, the long leg gets gross · β_S / (β_L +
     β_S), so that the betas cancel; where a leg's beta is not above 0 the date goes to cash.
     """
     most_D = (np.isfinite(signals.score_DN).sum(axis=1) * s.quantile).astype(np.int64)
-    long = best_nb(signals.score_DN, most_D)
-    short = best_nb(-signals.score_DN, most_D)
+    long, short = _without_ties(
+        signals.score_DN, best_nb(signals.score_DN, most_D), best_nb(-signals.score_DN, most_D)
+    )
     legs = [
         _weigh(s.weighting, signals, *long),
         _weigh(s.weighting, signals, *short, sign=-1.0),
@@ -91,14 +94,17 @@ def _longshort(s: StrategySettings, signals: Signals) -> Entries:
         with np.errstate(divide="ignore", invalid="ignore"):
             share_D = slopes[1] / (slopes[0] + slopes[1])
         share_D[~((slopes[0] > 0) & (slopes[1] > 0))] = np.nan
-    size_D = 2 * most_D * np.isfinite(share_D)
+    longs_D, shorts_D = np.diff(long[0]), np.diff(short[0])
+    both_D = (longs_D > 0) & (shorts_D > 0) & np.isfinite(share_D)
+    size_D = np.where(both_D, longs_D + shorts_D, 0)
     columns, weights = [], []
     for d in np.flatnonzero(size_D):
-        span = slice(int(long[0][d]), int(long[0][d + 1]))
-        columns += [long[1][span], short[1][span]]
+        up = slice(int(long[0][d]), int(long[0][d + 1]))
+        down = slice(int(short[0][d]), int(short[0][d + 1]))
+        columns += [long[1][up], short[1][down]]
         weights += [
-            s.gross * share_D[d] * legs[0][span],
-            -s.gross * (1 - share_D[d]) * legs[1][span],
+            s.gross * share_D[d] * legs[0][up],
+            -s.gross * (1 - share_D[d]) * legs[1][down],
         ]
     nothing = [np.empty(0)]
     return (
@@ -106,6 +112,23 @@ def _longshort(s: StrategySettings, signals: Signals) -> Entries:
         np.concatenate(columns or nothing).astype(np.int64),
         np.concatenate(weights or nothing),
     )
+
+
+def _without_ties(
+    score_DN: Float, long: tuple[Int, Int], short: tuple[Int, Int]
+) -> tuple[tuple[Int, Int], tuple[Int, Int]]:
+    """Legs without the names whose score stands in both."""
+    kept: tuple[list[Int], list[Int]] = ([], [])
+    for d, score_N in enumerate(score_DN):
+        legs = [column[start[d] : start[d + 1]] for start, column in (long, short)]
+        tied = np.intersect1d(score_N[legs[0]], score_N[legs[1]])
+        for leg, column in zip(kept, legs, strict=True):
+            leg.append(column[~np.isin(score_N[column], tied)])
+    made = [
+        (starts(np.array([len(each) for each in leg], np.int64)), np.concatenate(leg))
+        for leg in kept
+    ]
+    return made[0], made[1]
 
 
 def _kelly(s: StrategySettings, signals: Signals) -> Entries:

@@ -41,10 +41,13 @@ def register(app: typer.Typer) -> None:
 def backtest(settings: BacktestRequest, output: Output) -> None:
     """Trade forecasts, own scores or momentum after costs, and write the tear sheet."""
     from backtest import write_tear_sheet
+    from backtest.report.export import write_tables
 
     with output.console.status("backtesting (the first run on a machine compiles for some 20 s)"):
         result = run(settings)
         path = write_tear_sheet(result, settings.report)
+        if settings.export is not None:
+            write_tables(result, settings.export, settings.export_form)
     output.result(result.summary() | {"report": str(path.resolve())}, lambda c: show(result, c))
     output.line(f"tear sheet: {path.resolve()}")
 
@@ -64,6 +67,7 @@ def load(request: BacktestRequest) -> dict[str, Any]:
 
     from backtest.fills.prices import BAR_COLUMNS
     from backtest.scores.own import read_scores
+    from backtest.scores.reading import read_actions, read_groups, read_table, read_terms
     from market.lake.history import MarketHistory
 
     history = MarketHistory.open(request.store, version=request.store_version)
@@ -102,11 +106,38 @@ def load(request: BacktestRequest) -> dict[str, Any]:
     elif request.scores is not None:
         loaded["scores"] = read_scores(request.scores, request.score_column)
         provenance["scores"] = str(request.scores)
+    for name in ("weights", "orders", "signals"):
+        path = getattr(request, name)
+        if path is not None:
+            loaded[name] = read_table(path, name)
+            provenance[name] = str(path)
     if request.groups is not None:
-        groups = pl.read_csv(request.groups)
-        loaded["groups"] = dict(groups.select("symbol", "group").iter_rows())
+        loaded["groups"] = read_groups(request.groups)
+    if request.terms is not None:
+        loaded["terms"] = read_terms(request.terms)
+    if request.actions is not None:
+        loaded["actions"] = read_actions(request.actions)
+    loaded["sessions_per_year"] = _sessions_per_year(history.spec.venue)
     bars = history.scan(start=start).select(BAR_COLUMNS).collect()
     return loaded | {"bars": bars, "provenance": provenance}
+
+
+def _sessions_per_year(venue: str | None) -> float | None:
+    """Of the venue's calendar over its last ten years; None where no calendar is known."""
+    from market.spec import ALWAYS_OPEN
+
+    if venue is None or venue == ALWAYS_OPEN:
+        return 365.0 if venue == ALWAYS_OPEN else None
+    import exchange_calendars
+
+    try:
+        calendar = exchange_calendars.get_calendar(venue)
+    except exchange_calendars.errors.InvalidCalendarName:
+        return None
+    last = calendar.last_session.year - 1
+    first = max(last - 9, calendar.first_session.year + 1)
+    sessions = calendar.sessions_in_range(f"{first}-01-01", f"{last}-12-31")
+    return round(float(len(sessions)) / float(last - first + 1), 1)
 
 
 def show(result: BacktestResult, console: Console) -> None:

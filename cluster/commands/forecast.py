@@ -13,6 +13,7 @@ from rich.console import Console
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
 from cluster.settings import ForecastSettings
+from market.secrets import hidden
 
 if TYPE_CHECKING:
     from cluster.forecasting.job import ForecastReport
@@ -131,5 +132,6 @@ def show_summary(console: Console, settings: ForecastSettings, report: ForecastR
         resumed = f", {report.resumed:,} forecasts taken over" if report.resumed else ""
         total = sum(report.seconds.values())
         line("speed", f"{report.paths_per_second:,.0f} paths/s, {total:.1f} s ({stages}){resumed}")
-    line("table", f"{settings.out} (steps, path_stats{', paths' if settings.keep_paths else ''})")
+    tables = f"steps, path_stats{', paths' if settings.keep_paths else ''}"
+    line("table", f"{hidden(str(settings.out))} ({tables})")
     console.print(summary)

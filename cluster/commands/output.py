@@ -17,6 +17,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from market.secrets import hidden
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and only that.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
@@ -41,7 +43,7 @@ class Output:
 
     def line(self, text: str, style: str | None = None) -> None:
         """Print a line as it is: no folding, no markup."""
-        self.console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
+        self.console.print(hidden(text), style=style, soft_wrap=True, markup=False, highlight=False)
 
     def result(self, data: Mapping[str, Any], shown: str | Callable[[Console], None]) -> None:
         """The command's result: `data` as JSON, or what people are shown of it."""
@@ -78,6 +80,6 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, int | float):
         return value
-    return str(value)
+    return hidden(str(value))

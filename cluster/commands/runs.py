@@ -10,6 +10,7 @@ from rich.console import Console
 
 from cluster.commands.options import add, examples
 from cluster.commands.output import AsJson, Output, Quiet, facts, table
+from market.secrets import hidden
 
 if TYPE_CHECKING:
     from market.table.forecasts import ForecastTable
@@ -88,7 +89,8 @@ def show(run: RunId, out: Out, as_json: AsJson = False, quiet: Quiet = False) ->
         "history", ", ".join(f"{key} {value}" for key, value in record.history.items() if value)
     )
     asked = {k: v for k, v in record.settings.items() if k not in ("store", "out")}
-    told.add_row("settings", ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None))
+    settings = ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None)
+    told.add_row("settings", hidden(settings))
     told.add_row("versions", ", ".join(f"{k} {v}" for k, v in record.versions.items()))
     if plan is not None:
         eligible = plan.filter(plan["reason"].is_null())

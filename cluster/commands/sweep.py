@@ -73,6 +73,8 @@ def _summary(result: SweepResult) -> dict[str, Any]:
     best = result.table.row(result.best, named=True)
     return {
         "trials": result.trials,
+        "identical": result.identical,
+        "idle": result.idle,
         "best": best,
         "deflated_sharpe": result.deflated_sharpe,
         "probability_of_overfitting": result.overfitting.probability,
@@ -102,6 +104,12 @@ def _show(result: SweepResult, console: Console) -> None:
             number(row["turnover"]),
         )
     console.print(table)
+    if result.identical or result.idle:
+        console.print(
+            f"not counted as trials: {result.identical} identical to another, {result.idle} that "
+            "never traded",
+            highlight=False,
+        )
     console.print(
         f"deflated Sharpe of the best: {percent(result.deflated_sharpe)} (probability that its "
         f"true ratio is above 0, {trials(result.trials)})\n"

@@ -6,19 +6,21 @@ import typer
 
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
-from cluster.training.request import PredictorPlace, TokenizerPlace, TrainingRequest
+from cluster.training.request import PredictorPlace, TimeLLMPlace, TokenizerPlace, TrainingRequest
 from cluster.training.walkforward_settings import WalkForwardSettings
 from forecaster.training.config import PredictorTraining, TokenizerTraining
+from forecaster.training.timellm_config import TimeLLMTraining
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     train = typer.Typer(
-        help="Train a tokenizer, or a predictor on its tokens. The same command resumes.",
+        help="Train a tokenizer and a predictor on its tokens, or a Time-LLM. Repeat to resume.",
         no_args_is_help=True,
     )
     add(train, tokenizer)
     add(train, predictor)
+    add(train, timellm)
     add(train, walkforward)
     app.add_typer(train, name="train")
 
@@ -46,6 +48,23 @@ def predictor(place: PredictorPlace, settings: PredictorTraining, output: Output
     """Train the half of a model that continues tokens."""
     _run(TrainingRequest(settings=settings, **dict(place)), output)
     output.line(f"forecast with --model {place.out} --tokenizer {place.tokenizer}")
+
+
+@from_settings(
+    "candlecast train timellm --config train/timellm.yaml --store store --out timellm",
+    "candlecast train timellm --config train/timellm.yaml --store store --out timellm "
+    "--set model.backbone=openai-community/gpt2",
+    config=True,
+)
+def timellm(place: TimeLLMPlace, settings: TimeLLMTraining, output: Output) -> None:
+    """Train a Time-LLM, or one of the models without a language model that it has to beat."""
+    told = place.model_dump()
+    backbone = told.pop("backbone")
+    if backbone is not None:
+        shape = settings.model.model_dump() | {"backbone": backbone}
+        settings = TimeLLMTraining.model_validate(settings.model_dump() | {"model": shape})
+    _run(TrainingRequest(settings=settings, **told), output)
+    output.line(f"forecast with --model timellm:{place.out}")
 
 
 @from_settings(

@@ -4,7 +4,7 @@
     lease     one driver per run; another waits and finds the work done, or takes over
     resume    shards whose manifest is already there
     stream    Ray Data source -> replicas -> staging files
-    commit    one Delta transaction per date
+    commit    one Delta transaction per date; runs of one model, venue and frequency take turns
     record    what was done, skipped, replaced, and when
     publish   the pointer to the newest night
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -34,10 +35,10 @@ from forecaster import LoadedModel, SamplingParams, load_forecaster
 from market.errors import CandlecastError, ForecastInputError
 from market.importing.files import import_query
 from market.lake.history import MarketHistory
-from market.leases import Lease, hold
+from market.leases import LeaseLostError, hold
 from market.table.forecasts import Committed, ForecastTable, group_by_date
 from market.table.schema import Kind, RunRecord
-from market.table.vacuum import lease_name
+from market.table.vacuum import commit_lease_name, lease_name
 
 _WAIT_POLL_SECONDS = 1.0
 
@@ -99,10 +100,14 @@ class ForecastReport:
 
 
 def run_forecast(
-    settings: ForecastSettings, report: Report = lambda stage, done, total: None
+    settings: ForecastSettings,
+    report: Report = lambda stage, done, total: None,
+    require: Callable[[], object] = lambda: None,
 ) -> ForecastReport:
     """Forecast and commit; safe to repeat.
 
+    require: called before anything that others would see, besides the run's own lease; what it
+    raises ends the run there.
     Raises CandlecastError for input that cannot be forecast, and where every forecast failed.
     """
     clock = _Clock()
@@ -122,7 +127,7 @@ def run_forecast(
     clock.lap("plan")
 
     if done := _completed(table, plan.run_id):
-        return _already_done(table, done, clock)
+        return _already_done(table, done, clock, require)
     with hold(
         table.leases,
         lease_name(plan.run_id),
@@ -130,9 +135,14 @@ def run_forecast(
         waiting=lambda: report("wait", 0, 0),
     ) as lease:
         clock.lap("wait")
+
+        def ours() -> None:
+            lease.require()
+            require()
+
         if done := _completed(table, plan.run_id):
-            return _already_done(table, done, clock)
-        return _run(settings, history, table, loaded, plan, lease, clock, report)
+            return _already_done(table, done, clock, ours)
+        return _run(settings, history, table, loaded, plan, ours, clock, report)
 
 
 def _run(
@@ -141,7 +151,7 @@ def _run(
     table: ForecastTable,
     loaded: LoadedModel,
     plan: Plan,
-    lease: Lease,
+    require: Callable[[], object],
     clock: _Clock,
     report: Report,
 ) -> ForecastReport:
@@ -152,6 +162,10 @@ def _run(
         with replica_pool(
             settings.replicas, len(plan.members), settings.address, settings.gpus_per_replica
         ) as pool:
+            if settings.address is not None:
+                from cluster.forecasting.visibility import require_visible
+
+                require_visible(history, table, plan.run_id)
             clock.lap("start")
             shards = plan.shards(plan.symbols_per_shard(settings.shard_size, pool.most))
             table.write_plan(plan.run_id, plan.frame(shards))
@@ -159,22 +173,40 @@ def _run(
         clock.lap("forecast")
         report("commit", 0, len(plan.as_ofs))
         finished = _finished(job, shards)
-        committed = _commit(table, plan, job.model_id, finished, lease, report)
-        clock.lap("commit")
+        turn = commit_lease_name(job.model_id, history.spec.venue, history.spec.freq)
+        with hold(
+            table.leases,
+            turn,
+            wait_s=settings.wait_for_other_s,
+            waiting=lambda: report("wait", 0, 0),
+        ) as lease:
+
+            def ours() -> None:
+                require()
+                lease.require()
+
+            committed = _commit(table, plan, job.model_id, finished, ours, report)
+            clock.lap("commit")
+            record = final_record(record, finished, committed, clock.laps["forecast"])
+            ours()
+            table.write_run(record)
+            _publish(table, record)
     except (CandlecastError, OSError):
         # Another driver may have taken over, committed the run and cleared the staging.
         if done := _completed(table, plan.run_id):
-            return _already_done(table, done, clock)
+            return _already_done(table, done, clock, require)
         raise
-    record = final_record(record, finished, committed, clock.laps["forecast"])
-    table.write_run(record)
-    _publish(table, record)
     table.clear_staging(plan.run_id)
     return ForecastReport(record, False, resumed, clock.laps, activity, pool.most)
 
 
-def _already_done(table: ForecastTable, record: RunRecord, clock: _Clock) -> ForecastReport:
-    _publish(table, record)  # its driver may have died between the record and the pointer
+def _already_done(
+    table: ForecastTable, record: RunRecord, clock: _Clock, require: Callable[[], object]
+) -> ForecastReport:
+    # Its driver may have died between the record and the pointer. Who lost a lease moves nothing.
+    with suppress(LeaseLostError):
+        require()
+        _publish(table, record)
     return ForecastReport(record, already_done=True, resumed=0, seconds=clock.laps)
 
 
@@ -215,13 +247,11 @@ def _stream(
 
 
 def _completed(table: ForecastTable, run_id: str) -> RunRecord | None:
-    """The record of a run that finished and whose rows every date still shows, or None."""
+    """The record of a run that finished and whose rows every table still shows, or None."""
     record = table.run(run_id)
     if record is None or record.status != "finished":
         return None
-    expected = {each.as_of_date for each in record.dates if each.forecast}
-    shown = table.committed_dates(record.run_id, record.model_id)
-    return record if expected <= shown else None
+    return record if table.holds(record) else None
 
 
 def _replica_job(
@@ -273,7 +303,7 @@ def _commit(
     plan: Plan,
     model_id: str,
     finished: Sequence[FinishedShard],
-    lease: Lease,
+    require: Callable[[], object],
     report: Report,
 ) -> dict[date, Committed]:
     """Every date with rows, one after the other."""
@@ -291,10 +321,9 @@ def _commit(
     days = sorted({as_of.session for as_of in plan.as_ofs})
     committed: dict[date, Committed] = {}
     for done, day in enumerate(days, start=1):
-        lease.require()
         frames = {kind: group_by_date(scans[kind], kind, day) for kind in kinds if scans[kind]}
         if frames["steps"].height:
-            committed[day] = table.commit(plan.run_id, model_id, day, frames)
+            committed[day] = table.commit(plan.run_id, model_id, day, frames, require)
         report("commit", done, len(days))
     return committed
 

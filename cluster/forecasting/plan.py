@@ -20,6 +20,7 @@ import polars as pl
 
 from cluster.forecasting.identity import bars_digest, bars_read, digest, identity_of
 from cluster.settings import ForecastSettings
+from forecaster.interface import FixedWindow
 from forecaster.registry import LoadedModel
 from market.errors import ForecastInputError
 from market.lake.history import MarketHistory
@@ -147,6 +148,8 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
     Raises CandlecastError for an as_of outside the history, an empty universe, a horizon beyond
     the model's context, and where no symbol is eligible at any date.
     """
+    if isinstance(loaded.forecaster, FixedWindow):
+        loaded.forecaster.require_window(settings.lookback, settings.horizon)
     context = loaded.forecaster.max_context
     if context is not None and settings.horizon > context - _MIN_LOOKBACK:
         raise ForecastInputError(

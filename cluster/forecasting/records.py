@@ -11,6 +11,7 @@ from cluster.forecasting.staging import DateResult, FinishedShard
 from cluster.settings import ForecastSettings
 from forecaster import LoadedModel
 from market.lake.history import MarketHistory
+from market.secrets import hidden
 from market.table.forecasts import Committed
 from market.table.schema import DateRecord, Kind, Published, RunRecord, SymbolNote
 
@@ -36,7 +37,10 @@ def new_record(
         started_at=datetime.now(UTC) if earlier is None else earlier.started_at,
         forecast_seconds=0.0 if earlier is None else earlier.forecast_seconds,
         identity=plan.identity,
-        settings=settings.model_dump(mode="json"),
+        settings={
+            key: hidden(value) if isinstance(value, str) else value
+            for key, value in settings.model_dump(mode="json").items()
+        },
         history={
             "root": str(history.root),
             "version": history.version,

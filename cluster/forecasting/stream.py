@@ -54,12 +54,14 @@ def read_shard(history: MarketHistory, shard: Shard) -> pa.Table:
         },
         schema_overrides={"as_of": pl.List(pl.Datetime("us", "UTC"))},
     )
-    bars = history.collect(
+    bars = (
         history.scan(
             symbols=[member.symbol for member in shard.members],
             start=shard.start,
             as_of=shard.as_of.close_utc,
-        ).select("symbol", *_SERIES_COLUMNS)
+        )
+        .select("symbol", *_SERIES_COLUMNS)
+        .collect()
     )
     block = _by_symbol(bars).join(moments, on="symbol", how="inner", maintain_order="left")
     block = block.with_columns(shard=pl.lit(shard.key))

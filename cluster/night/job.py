@@ -22,7 +22,7 @@ from market.importing.files import ImportOptions, find_files, import_files
 from market.lake.history import MarketHistory
 from market.lake.manifest import current_version
 from market.lake.quality import quality
-from market.leases import LeaseHeldError, hold
+from market.leases import LeaseHeldError, LeaseLostError, hold
 from market.storage import Folder
 from market.table.forecasts import ForecastTable
 
@@ -44,11 +44,16 @@ def run_nightly(
     table = ForecastTable(settings.out)
     wait_s = settings.forecast.wait_for_other_s
     try:
-        with hold(table.leases, _LEASE, wait_s=wait_s, waiting=lambda: report("wait", 0, 0)):
-            return _reported(settings, _night(settings, table, started, begun, report))
-    except LeaseHeldError as held:
+        with hold(
+            table.leases, _LEASE, wait_s=wait_s, waiting=lambda: report("wait", 0, 0)
+        ) as lease:
+            night = _night(settings, table, started, begun, report, lease.require)
+            lease.require()
+            return _reported(settings, night)
+    except (LeaseHeldError, LeaseLostError) as other:
         seconds = time.monotonic() - begun
-        return NightReport("running elsewhere", started, seconds, str(held.holder))
+        who = str(other.holder) if isinstance(other, LeaseHeldError) else str(other)
+        return NightReport("running elsewhere", started, seconds, who)
 
 
 def _night(
@@ -57,6 +62,7 @@ def _night(
     started: datetime,
     begun: float,
     report: Report,
+    require: Callable[[], object],
 ) -> NightReport:
     report("import", 0, 0)
     files, bars, rejected = _import(settings, table.folder)
@@ -85,7 +91,7 @@ def _night(
     if objections:
         return night("stopped", stop="; ".join(objections))
     try:
-        made = run_forecast(forecast, report)
+        made = run_forecast(forecast, report, require)
     except LeaseHeldError as held:
         return night("running elsewhere", stop=str(held.holder))
     return night("already done" if made.already_done else "done", forecast=made)

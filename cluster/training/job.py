@@ -27,14 +27,16 @@ from cluster.training.progress import following
 from cluster.training.request import TrainingRequest
 from cluster.training.series import SeriesSource, ensure, lake_source, simulated_source
 from forecaster.kronos.checkpoint import TRAINING_RECORD
-from forecaster.registry import KNOWN, Part, cutoff_of, part_of
+from forecaster.registry import KNOWN, TIMELLM, Part, cutoff_of, part_of
 from forecaster.training.checkpoints import Checkpoints
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
 from forecaster.training.data.series_file import open_series
 from forecaster.training.loop import CHECKPOINTS
 from forecaster.training.process_group import Peers
 from forecaster.training.publishing import require_writable
-from forecaster.training.run import Surroundings, TrainingRun
+from forecaster.training.run import TrainingRun
+from forecaster.training.surroundings import Surroundings
+from forecaster.training.timellm_config import TimeLLMTraining
 from market.errors import CandlecastError, CheckpointError
 from market.lake.history import MarketHistory
 from market.leases import LeaseLostError, hold
@@ -66,7 +68,7 @@ class TrainingReport:
 class WorkerJob:
     """What every worker is told."""
 
-    settings: TokenizerTraining | PredictorTraining
+    settings: TokenizerTraining | PredictorTraining | TimeLLMTraining
     series: tuple[str, ...]
     """Folders."""
     bars: str
@@ -96,9 +98,13 @@ def run_training(
         sources = _sources(request, out)
         tokenizer = _at_hand(request.tokenizer, "tokenizer", out)
         own: Part = "predictor" if isinstance(request.settings, PredictorTraining) else "tokenizer"
-        start_from = _at_hand(request.start_from, own, out)
+        start_from = request.start_from
+        if isinstance(request.settings, TimeLLMTraining):
+            start_from = start_from and str(Path(start_from.removeprefix(TIMELLM)).resolve())
+        else:
+            start_from = _at_hand(start_from, own, out)
         job = WorkerJob(
-            settings=request.settings,
+            settings=_with_folder(request.settings),
             series=tuple(str(source.folder) for source in sources),
             bars=", ".join(source.key for source in sources),
             tokenizer=tokenizer,
@@ -190,6 +196,17 @@ def _at_hand(model: str | None, part: Part, out: Path) -> str | None:
         known = None if through is None else through.isoformat()
         (folder / TRAINING_RECORD).write_text(json.dumps({"trained_through": known}))
     return str(folder)
+
+
+def _with_folder(
+    settings: TokenizerTraining | PredictorTraining | TimeLLMTraining,
+) -> TokenizerTraining | PredictorTraining | TimeLLMTraining:
+    """With the absolute folder of a language model given by a relative one, as for `_at_hand`."""
+    if not isinstance(settings, TimeLLMTraining) or not Path(settings.model.backbone).is_dir():
+        return settings
+    folder = str(Path(settings.model.backbone).resolve())
+    shape = settings.model.model_copy(update={"backbone": folder})
+    return settings.model_copy(update={"model": shape})
 
 
 def _checked(job: WorkerJob, world: int) -> TrainingRun:

@@ -16,8 +16,9 @@ from backtest.report import style
 from backtest.report.page import as_html, css, template, write_page
 from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.kronos.tokenizer import KronosTokenizer
+from forecaster.timellm.model import PointModel
 from forecaster.training.data.pools import TrainingBatch, validation_batches
-from forecaster.training.examples import Example, Gallery, gallery
+from forecaster.training.examples import Example, Gallery, forecast_examples, gallery
 from forecaster.training.run import TrainingRun
 from forecaster.training.run_log import read_metrics
 
@@ -32,8 +33,6 @@ def write_training_page(run: TrainingRun, out: Path, page: Path, *, workers: int
     """Write the page of a finished run in `out`; an older page is replaced whole."""
     record = json.loads((out / TRAINING_RECORD).read_text())
     lines = read_metrics(out)
-    tokenizer = run.tokenizer or KronosTokenizer.from_pretrained(out)
-    shown = gallery(tokenizer.cpu(), _windows(run))
     html = template("page.html.j2", HERE).render(
         title=f"Training of a {run.kind}",
         kind=run.kind,
@@ -45,16 +44,31 @@ def write_training_page(run: TrainingRun, out: Path, page: Path, *, workers: int
         losses=as_html(_losses(run.kind, lines), "losses", 380),
         gradients=as_html(_gradients(lines), "gradients", 360),
         speed=as_html(_speed(lines), "speed", 360),
-        tokens=f"{shown.tokens:,}",
-        halves=shown.halves,
-        groups=as_html(_groups(shown), "groups", 300),
-        use=as_html(_use(shown), "use", 300),
-        examples=[as_html(_example(e), f"example-{i}", 280) for i, e in enumerate(shown.examples)],
+        **_shown(run, out),
         facts=_facts(run, record, workers),
         css=css(),
         plotly_js=Markup(get_plotlyjs()),
     )
     return write_page(html, page)
+
+
+def _shown(run: TrainingRun, out: Path) -> dict[str, Any]:
+    """What the model makes of validation windows: codes and reconstructions, or forecasts."""
+    if isinstance(run.model, PointModel):
+        figures = [_example(e) for e in forecast_examples(run.model, _windows(run))]
+        codes: dict[str, Any] = {"tokens": "", "halves": (), "groups": "", "use": ""}
+    else:
+        tokenizer = run.tokenizer or KronosTokenizer.from_pretrained(out)
+        shown = gallery(tokenizer.cpu(), _windows(run))
+        figures = [_example(e) for e in shown.examples]
+        codes = {
+            "tokens": f"{shown.tokens:,}",
+            "halves": shown.halves,
+            "groups": as_html(_groups(shown), "groups", 300),
+            "use": as_html(_use(shown), "use", 300),
+        }
+    examples = [as_html(figure, f"example-{i}", 280) for i, figure in enumerate(figures)]
+    return codes | {"examples": examples}
 
 
 def _windows(run: TrainingRun) -> list[TrainingBatch]:
@@ -100,6 +114,13 @@ def _chosen(kind: str, last: dict[str, float]) -> list[tuple[str, str, str]]:
             ("s1 in use", f"{last[f'{where}_s1_used']:.0%}", f"of its codes, {at}"),
             ("s2 in use", f"{last[f'{where}_s2_used']:.0%}", f"of its codes, {at}"),
         ]
+    if kind == "point model":
+        return [
+            *found,
+            ("Validation loss", f"{last[f'{where}_loss']:.3f}", f"squared error, {at}"),
+            ("Last value's loss", f"{last[f'{where}_last_value']:.3f}", "forecasting no change"),
+            ("Gain over it", f"{last[f'{where}_gain']:.1%}", "of the squared error"),
+        ]
     return [
         *found,
         ("Validation loss", f"{last[f'{where}_ce']:.3f}", f"nats per token, {at}"),
@@ -127,10 +148,15 @@ def _rows(last: dict[str, float]) -> list[tuple[str, list[str]]]:
 
 def _losses(kind: str, lines: list[dict[str, float]]) -> go.Figure:
     figure = go.Figure()
-    parts = ("loss", "mse_s1", "mse") if kind == "tokenizer" else ("loss", "ce_s1", "ce_s2")
+    parts = {
+        "tokenizer": ("loss", "mse_s1", "mse"),
+        "predictor": ("loss", "ce_s1", "ce_s2"),
+        "point model": ("loss", "mae"),
+    }[kind]
     checked = {
         "tokenizer": ("later_loss", "held_out_loss", "later_rmse_close"),
         "predictor": ("later_ce", "held_out_ce", "later_unigram"),
+        "point model": ("later_loss", "held_out_loss", "later_last_value"),
     }[kind]
     for i, name in enumerate((*parts, *checked)):
         marked = name in checked
@@ -240,11 +266,9 @@ def _use(shown: Gallery) -> go.Figure:
 def _example(example: Example) -> go.Figure:
     figure = go.Figure()
     x = np.arange(len(example.close_T)) - example.lookback + 1
-    for values, name, colour, width in (
-        (example.from_s1_T, "from s1", style.EQUAL, 1.2),
-        (example.from_all_T, "from all bits", style.STRATEGY, 1.8),
-        (example.close_T, "close", style.HOLD, 1.6),
-    ):
+    strokes = {"from s1": (style.EQUAL, 1.2), "close": (style.HOLD, 1.6)}
+    for name, values in {**example.made, "close": example.close_T}.items():
+        colour, width = strokes.get(name, (style.STRATEGY, 1.8))
         figure.add_scatter(
             x=x, y=values, name=name, mode="lines", line={"color": colour, "width": width},
             hovertemplate="%{y:.2f}",

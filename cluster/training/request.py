@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cluster.flags import FlagName
 from forecaster.training.config import PredictorTraining, TokenizerTraining
+from forecaster.training.timellm_config import TimeLLMTraining
 from market.settings import Settings
 
 
@@ -43,10 +44,18 @@ class PredictorPlace(TokenizerPlace):
     """The tokenizer: a folder, a hub id, or an alias."""
 
 
+class TimeLLMPlace(TokenizerPlace):
+    """The same for a point model."""
+
+    backbone: str | None = None
+    """Instead of the config's: folder or hub id of a language model, or none, attention, nlinear,
+    dlinear."""
+
+
 class TrainingRequest(TokenizerPlace):
     """A whole run: its settings, and what the command line adds to them."""
 
-    settings: TokenizerTraining | PredictorTraining
+    settings: TokenizerTraining | PredictorTraining | TimeLLMTraining
     """What is trained, and how."""
     tokenizer: str | None = None
     """Of a predictor's run."""

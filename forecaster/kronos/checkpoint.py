@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from forecaster.hub import HubAccess, fetch
 from market.errors import CheckpointError
 
 CONFIG = "config.json"
@@ -78,14 +79,15 @@ class Pretrained(nn.Module):
         if Path(source).is_dir():
             folder = Path(source)
         else:
-            folder = _download(source, revision, cache_dir, local_files_only, token)
+            access = HubAccess(revision, cache_dir, local_files_only, token)
+            folder = fetch(source, (CONFIG, WEIGHTS), access=access)
         config = {**_read_config(folder / CONFIG), **overrides}
         _check_keys(cls, config, folder / CONFIG)
         try:
             model = cls(**config)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / CONFIG}: {error}") from error
-        _load_weights(model, folder / WEIGHTS)
+        load_weights(model, folder / WEIGHTS)
         model.eval()
         return model
 
@@ -126,51 +128,6 @@ def _storable(value: Tensor, half: bool) -> Tensor:
     return value.half() if half and value.is_floating_point() else value
 
 
-def _download(
-    source: str,
-    revision: str | None,
-    cache_dir: str | Path | None,
-    local_files_only: bool,
-    token: str | bool | None,
-) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        files = [
-            hf_hub_download(
-                source,
-                name,
-                revision=revision,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                token=token,
-            )
-            for name in (CONFIG, WEIGHTS)
-        ]
-    except HFValidationError:
-        raise CheckpointError(
-            f"{source}: no such folder, and not a hub id (owner/name). Give a folder with {CONFIG} "
-            f"and {WEIGHTS}."
-        ) from None
-    except LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"{source}: not a local folder, not in the download cache, and the hub cannot "
-            "be reached. Check the name and the network, or give the folder of a copy."
-        ) from None
-    except (RepositoryNotFoundError, EntryNotFoundError) as error:
-        raise CheckpointError(
-            f"{source}: no local folder, and the hub has no such model ({type(error).__name__}). "
-            "Check the name, or log in with 'hf auth login' if it is private."
-        ) from None
-    return Path(files[0]).parent
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(
@@ -201,7 +158,12 @@ def _check_keys(cls: type, config: dict[str, Any], path: Path) -> None:
         )
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fills a module from a safetensors file, strictly.
+
+    Raises CheckpointError for a file or weight that is missing, unknown, of another shape, or not
+    finite.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: not found. A model folder holds {CONFIG} and {WEIGHTS}.")
     try:

@@ -1,10 +1,12 @@
-from forecaster.training.alone import train_predictor as train_predictor
-from forecaster.training.alone import train_tokenizer as train_tokenizer
 from forecaster.training.config import PredictorTraining as PredictorTraining
 from forecaster.training.config import TokenizerTraining as TokenizerTraining
 from forecaster.training.config import TrainingError as TrainingError
 from forecaster.training.data.pools import TrainingSeries as TrainingSeries
 from forecaster.training.data.sources import training_series as training_series
 from forecaster.training.process_group import Peers as Peers
-from forecaster.training.run import Surroundings as Surroundings
 from forecaster.training.run import TrainingRun as TrainingRun
+from forecaster.training.single import train_predictor as train_predictor
+from forecaster.training.single import train_timellm as train_timellm
+from forecaster.training.single import train_tokenizer as train_tokenizer
+from forecaster.training.surroundings import Surroundings as Surroundings
+from forecaster.training.timellm_config import TimeLLMTraining as TimeLLMTraining

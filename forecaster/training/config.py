@@ -217,7 +217,7 @@ class PredictorLoss(Settings):
     positions. False is the published recipe, which rotates in training and not in generation."""
 
 
-class _Training(Fitting):
+class Training(Fitting):
     """What both kinds of run have in common."""
 
     data: DataSettings
@@ -248,7 +248,7 @@ class _Training(Fitting):
         return self.data.validation_through if chosen else self.data.train_through
 
 
-class TokenizerTraining(_Training):
+class TokenizerTraining(Training):
     """A whole tokenizer run."""
 
     model: TokenizerShape | None = None
@@ -276,7 +276,7 @@ class TokenizerTraining(_Training):
         return self
 
 
-class PredictorTraining(_Training, PredictorLoss):
+class PredictorTraining(Training, PredictorLoss):
     """A whole predictor run. The tokenizer is frozen and named on the command line."""
 
     model: PredictorShape | None = None

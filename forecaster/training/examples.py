@@ -16,6 +16,8 @@ from torch import Tensor
 from forecaster.interface import CLOSE
 from forecaster.kronos.quantizer import ids_to_bits
 from forecaster.kronos.tokenizer import KronosTokenizer
+from forecaster.timellm.model import PointModel
+from forecaster.timellm.rows import point_bars
 from forecaster.training.data.pools import TrainingBatch
 from forecaster.training.validation import entropy_of, evaluating, from_s1
 
@@ -43,14 +45,13 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Example:
-    """Closes of one window in units of its lookback's spread, and what tokens make of them."""
+    """Closes of one window in units of its lookback's spread, and what a model makes of them."""
 
     title: str
     lookback: int
     close_T: npt.NDArray[np.float32]
-    from_s1_T: npt.NDArray[np.float32]
-    """From the coarse half of the tokens."""
-    from_all_T: npt.NDArray[np.float32]
+    made: dict[str, npt.NDArray[np.float32]]
+    """Each (T,): from s1 and from all bits, or the forecast, which is NaN inside the lookback."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,8 @@ def gallery(
             s1_parts.append(s1_BT.flatten())
             s2_parts.append(s2_BT.flatten())
         s1, s2 = torch.cat(s1_parts), torch.cat(s2_parts)
-        places = [(i, b) for i, batch in enumerate(batches) for b in range(len(batch.symbols))]
-        spread = np.linspace(0, len(places) - 1, n_examples).round().astype(int)
-        chosen = [places[k] for k in sorted(set(spread.tolist()))]
-        examples = tuple(_example(tokenizer, batches[i], b) for i, b in chosen)
+        chosen = _spread(batches, n_examples)
+        examples = tuple(_example(tokenizer, batch, b) for batch, b in chosen)
     size = int(tokenizer.config["group_size"])
     bits_K = torch.cat((ids_to_bits(s1, tokenizer.s1_bits), ids_to_bits(s2, tokenizer.s2_bits)), -1)
     weight = 2 ** torch.arange(size)
@@ -93,6 +92,19 @@ def gallery(
     return Gallery(len(s1), halves, groups, examples)
 
 
+def forecast_examples(
+    model: PointModel, batches: Sequence[TrainingBatch], n_examples: int = 4
+) -> tuple[Example, ...]:
+    """Forecast closes of windows at even distances."""
+    return tuple(_forecast_example(model, batch, b) for batch, b in _spread(batches, n_examples))
+
+
+def _spread(batches: Sequence[TrainingBatch], count: int) -> list[tuple[TrainingBatch, int]]:
+    places = [(batch, b) for batch in batches for b in range(len(batch.symbols))]
+    chosen = np.linspace(0, len(places) - 1, count).round().astype(int)
+    return [places[k] for k in sorted(set(chosen.tolist()))]
+
+
 def _used(name: str, ids: Tensor, bits: int) -> Vocabulary:
     return Vocabulary(name, torch.bincount(ids, minlength=2**bits).numpy())
 
@@ -102,10 +114,20 @@ def _example(tokenizer: KronosTokenizer, batch: TrainingBatch, b: int) -> Exampl
     s1_BT, s2_BT = tokenizer.encode_pair(x_BTF)
     whole_BTF = tokenizer.decode([s1_BT, s2_BT], half=True)
     coarse_BTF = from_s1(tokenizer, s1_BT)
-    return Example(
-        f"{batch.symbols[b]}, {str(batch.first_B[b])[:10]} to {str(batch.last_B[b])[:10]}",
-        batch.lookback,
-        x_BTF[0, :, CLOSE].numpy(),
-        coarse_BTF[0, :, CLOSE].numpy(),
-        whole_BTF[0, :, CLOSE].numpy(),
-    )
+    made = {
+        "from s1": coarse_BTF[0, :, CLOSE].numpy(),
+        "from all bits": whole_BTF[0, :, CLOSE].numpy(),
+    }
+    return Example(_title(batch, b), batch.lookback, x_BTF[0, :, CLOSE].numpy(), made)
+
+
+def _forecast_example(model: PointModel, batch: TrainingBatch, b: int) -> Example:
+    x_BTF = batch.x_BTF[b : b + 1]
+    forecast_T = np.full(x_BTF.shape[1], np.nan, dtype=np.float32)
+    with evaluating(model):
+        forecast_T[batch.lookback :] = point_bars(model, x_BTF[:, : batch.lookback])[0, :, CLOSE]
+    return Example(_title(batch, b), batch.lookback, x_BTF[0, :, CLOSE], {"forecast": forecast_T})
+
+
+def _title(batch: TrainingBatch, b: int) -> str:
+    return f"{batch.symbols[b]}, {str(batch.first_B[b])[:10]} to {str(batch.last_B[b])[:10]}"

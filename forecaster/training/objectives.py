@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
+from forecaster.timellm.model import PointModel
 from forecaster.training.config import PredictorTraining, TokenizerTraining
 from forecaster.training.losses import decoder_loss, predictor_loss, tokenizer_loss
 from forecaster.training.process_group import Peers
 
-Model = KronosTokenizer | Kronos
+Model = KronosTokenizer | Kronos | PointModel
 
 
 class Objective(nn.Module):
@@ -81,6 +82,20 @@ class PredictorObjective(Objective):
             s1_conditioning=self._settings.s1_conditioning,
         )
         return _one_with_gradient(losses._asdict())
+
+
+class PointObjective(Objective):
+    """Squared error of the horizon, every feature of every window a row of its own."""
+
+    def __init__(self, model: PointModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x_BTF: Tensor, stamp_BT: Tensor, lookback: int) -> dict[str, Tensor]:
+        rows_NT = x_BTF.transpose(1, 2).flatten(0, 1)
+        error_NH = self.model(rows_NT[:, :lookback]) - rows_NT[:, lookback:]
+        losses = {"loss": error_NH.square().mean(), "mae": error_NH.abs().mean()}
+        return _one_with_gradient(losses)
 
 
 @torch.no_grad()

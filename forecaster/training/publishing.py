@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from forecaster.kronos.checkpoint import CONFIG, TRAINING_RECORD, WEIGHTS
+from forecaster.timellm.bootstrap import ERRORS
 from forecaster.training.config import TrainingError
 
-PUBLISHED = (CONFIG, WEIGHTS, TRAINING_RECORD)
-"""The files of a model, the record last: a folder with it holds a finished model."""
+PUBLISHED = (CONFIG, WEIGHTS, ERRORS, TRAINING_RECORD)
+"""The files of a model, the record last: a folder with it holds a finished model. Only point models
+have errors."""
 
 
 def require_writable(out: Path) -> None:
@@ -33,11 +35,12 @@ def install(chosen: Path, out: Path, figures: Mapping[str, float]) -> None:
     """Puts the chosen checkpoint's model into the run's folder, file by file, the record last."""
     record = json.loads((chosen / TRAINING_RECORD).read_text())
     record["figures"] = dict(figures)
+    names = [name for name in PUBLISHED if (chosen / name).is_file()]
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
-        for name in PUBLISHED:
+        for name in names:
             shutil.copyfile(chosen / name, Path(unfinished) / name)
         (Path(unfinished) / TRAINING_RECORD).write_text(
             json.dumps(record, indent=2, sort_keys=True) + "\n"
         )
-        for name in PUBLISHED:
+        for name in names:
             os.replace(Path(unfinished) / name, out / name)

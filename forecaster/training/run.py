@@ -1,6 +1,6 @@
-"""A whole training run of a tokenizer or a predictor: series in, a published-format folder out.
+"""A whole training run of a tokenizer, a predictor or a point model: series in, a folder out.
 
-Knows the two networks, how they are measured and chosen; nothing of where bars come from or how
+Knows the networks, how they are measured and chosen; nothing of where bars come from or how
 many processes there are. A run is a folder: `metrics.jsonl`, `checkpoints/`, and at the end the
 model in the published format with its `training.json`. Starting it again goes on where it was.
 """
@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -23,6 +21,8 @@ from forecaster.kronos.checkpoint import TRAINING_RECORD, WEIGHTS, content_hash
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.registry import cutoff_of, latest_cutoff
+from forecaster.timellm.bootstrap import save_errors
+from forecaster.timellm.model import PointModel
 from forecaster.training.checkpoints import Checkpoints, require_same
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
 from forecaster.training.data.batches import WindowPlan
@@ -31,6 +31,7 @@ from forecaster.training.data.pools import (
     TrainingBatch,
     TrainingSeries,
     View,
+    hash_of,
     validation_batches,
 )
 from forecaster.training.data.splits import split_series
@@ -39,6 +40,7 @@ from forecaster.training.loop import CHECKPOINTS, Hooks, fit
 from forecaster.training.objectives import (
     Model,
     Objective,
+    PointObjective,
     PredictorObjective,
     TokenizerObjective,
 )
@@ -46,22 +48,16 @@ from forecaster.training.process_group import Peers
 from forecaster.training.publishing import install, require_writable
 from forecaster.training.run_log import require_tensorboard
 from forecaster.training.starting import require_same_bits, starting_model
-from forecaster.training.validation import measure_predictor, measure_tokenizer
+from forecaster.training.surroundings import Surroundings
+from forecaster.training.timellm_config import TimeLLMTraining
+from forecaster.training.validation import (
+    measure_points,
+    measure_predictor,
+    measure_tokenizer,
+    validation_errors,
+)
 
 _MEASURED_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run is told by whoever starts it."""
-
-    peers: Peers = field(default_factory=Peers)
-    report: Callable[[str], None] = lambda line: None
-    """Told every logged step, on the first rank."""
-    reached: Callable[[int], None] = lambda step: None
-    """Called on every rank after a checkpoint."""
-    require: Callable[[], None] = lambda: None
-    """Called before anything is written; raises where another driver took over."""
 
 
 class TrainingRun:
@@ -74,7 +70,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        settings: TokenizerTraining | PredictorTraining,
+        settings: TokenizerTraining | PredictorTraining | TimeLLMTraining,
         series: Sequence[TrainingSeries],
         *,
         tokenizer: str | Path | None = None,
@@ -94,11 +90,11 @@ class TrainingRun:
         self.split = split_series(series, settings.data, settings.windows)
         torch.manual_seed(settings.seed)
         self.model = starting_model(settings, start_from)
-        if self.tokenizer is not None:
+        if self.tokenizer is not None and isinstance(self.model, Kronos):
             require_same_bits(self.model, self.tokenizer, start_from)
         eyes = self.tokenizer or self.model
-        assert isinstance(eyes, KronosTokenizer)
-        self.view = View(eyes.features, settings.windows.clip)
+        features = eyes.features if isinstance(eyes, KronosTokenizer) else "levels"
+        self.view = View(features, settings.windows.clip)
         self.plan = WindowPlan(
             self.split,
             seed=settings.seed,
@@ -107,22 +103,28 @@ class TrainingRun:
             windows=settings.windows,
             world=world,
             accumulate=settings.optimiser.accumulate,
-            features=eyes.features,
+            features=features,
             coarser_share=0.0 if settings.data.coarser is None else settings.data.coarser.share,
         )
         self._sources = [str(each) for each in (start_from, tokenizer) if each is not None]
         self.identity = {
             "settings": settings.model_dump(mode="json"),
-            "bars": bars or _hash_of(series),
-            "start weights": content_hash(self.model) if start_from is not None else "",
+            "bars": bars or hash_of(series),
+            "start weights": self._hash() if start_from is not None else "",
             "tokenizer": content_hash(self.tokenizer) if self.tokenizer is not None else "",
         }
         self._require_validation()
+
+    def _hash(self) -> str:
+        own = self.model
+        return own.content_hash() if isinstance(own, PointModel) else content_hash(own)
 
     # -- what it is ------------------------------------------------------------------------
 
     @property
     def kind(self) -> str:
+        if isinstance(self.model, PointModel):
+            return "point model"
         return "tokenizer" if isinstance(self.model, KronosTokenizer) else "predictor"
 
     @property
@@ -135,10 +137,9 @@ class TrainingRun:
 
     def description(self) -> list[str]:
         """Lines about what will be trained on what."""
-        parts = self._trained_on()
         counts = [
             f"{name}: {len(pool.symbols())} symbols, {pool.n_bars} bars in {len(pool.runs)} runs"
-            for name, pool in parts.items()
+            for name, pool in self._trained_on().items()
             if pool.runs
         ]
         size = sum(p.numel() for p in self.model.parameters())
@@ -219,9 +220,13 @@ class TrainingRun:
     def _require_validation(self) -> None:
         run = self.settings.run
         _ = self._dates  # raises where there is no date to forecast from
-        if run.publish == "best" and not self.validation.get(run.best_on):
+        wanted = run.best_on if run.publish == "best" else None
+        why = "run.publish: best"
+        if isinstance(self.model, PointModel) and not self.validation.get("later"):
+            wanted, why = "later", "a point model, whose paths are drawn from validation errors,"
+        if wanted is not None and not self.validation.get(wanted):
             raise TrainingError(
-                f"run.publish: best needs {run.best_on} validation windows, and there are none of "
+                f"{why} needs {wanted} validation windows, and there are none of "
                 f"lookback {max(self.settings.windows.lookbacks)} + horizon "
                 f"{self.settings.windows.validation_horizon} up to "
                 f"{self.settings.data.validation_through}. Import later bars, move "
@@ -229,6 +234,8 @@ class TrainingRun:
             )
 
     def _objective(self, peers: Peers) -> Objective:
+        if isinstance(self.model, PointModel):
+            return PointObjective(self.model)
         if isinstance(self.model, KronosTokenizer):
             assert isinstance(self.settings, TokenizerTraining)
             return TokenizerObjective(self.model, self.settings, peers)
@@ -281,6 +288,8 @@ class TrainingRun:
         self, model: Model, batches: Sequence[TrainingBatch], peers: Peers
     ) -> dict[str, float]:
         """The figures of the run's kind on given windows."""
+        if isinstance(model, PointModel):
+            return measure_points(model, batches, peers)
         if isinstance(model, KronosTokenizer):
             return measure_tokenizer(model, batches, peers)
         assert self.tokenizer is not None
@@ -288,7 +297,7 @@ class TrainingRun:
 
     def _score(self, figures: Mapping[str, float]) -> float | None:
         run = self.settings.run
-        loss = "loss" if isinstance(self.model, KronosTokenizer) else "ce"
+        loss = "ce" if isinstance(self.model, Kronos) else "loss"
         name = f"{run.best_on}_{loss if run.best_by == 'loss' else run.best_by}"
         value = figures.get(name)
         if value is None:
@@ -312,6 +321,8 @@ class TrainingRun:
             "figures": dict(figures),
         }
         model.save_pretrained(place, half=self.settings.run.storage == "float16")
+        if isinstance(model, PointModel):
+            save_errors(validation_errors(model, self.validation["later"], self.split.later), place)
         (place / TRAINING_RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
     def _finish(self, chosen: Path, peers: Peers) -> dict[str, float]:
@@ -332,12 +343,3 @@ class TrainingRun:
 def _seed_of(seed: int, rank: int) -> int:
     digest = hashlib.blake2b(f"rank:{seed}:{rank}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
-
-
-def _hash_of(series: Sequence[TrainingSeries]) -> str:
-    bars = hashlib.blake2b(digest_size=8)
-    for one in series:
-        bars.update(f"{one.symbol}:{one.simulated}".encode())
-        bars.update(one.timestamps_N.astype("datetime64[us]").tobytes())
-        bars.update(np.ascontiguousarray(one.values_NF).tobytes())
-    return bars.hexdigest()

@@ -6,19 +6,29 @@ from pathlib import Path
 
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
+from forecaster.timellm.loading import backbone_folder, folder_hash
+from forecaster.timellm.model import PointModel, build_model, load_point_model
+from forecaster.training.config import (
+    PredictorTraining,
+    TokenizerTraining,
+    TrainingError,
+)
 from forecaster.training.objectives import Model
 from forecaster.training.shapes import PredictorShape, TokenizerShape
+from forecaster.training.timellm_config import TimeLLMTraining
 from market.errors import CheckpointError
 
 
 def starting_model(
-    settings: TokenizerTraining | PredictorTraining, start_from: str | Path | None
+    settings: TokenizerTraining | PredictorTraining | TimeLLMTraining,
+    start_from: str | Path | None,
 ) -> Model:
     """The model of the settings, with the weights of start_from where that is given.
 
     Raises TrainingError where neither says what it looks like, or they do not agree.
     """
+    if isinstance(settings, TimeLLMTraining):
+        return _point_model(settings, start_from)
     kind: type[KronosTokenizer] | type[Kronos]
     kind = Kronos if isinstance(settings, PredictorTraining) else KronosTokenizer
     asked = None if settings.model is None else settings.model.model_dump()
@@ -50,14 +60,39 @@ def starting_model(
     return model
 
 
-def _with_defaults(model: Model, shape: TokenizerShape | PredictorShape) -> dict[str, object]:
+def _with_defaults(
+    model: KronosTokenizer | Kronos, shape: TokenizerShape | PredictorShape
+) -> dict[str, object]:
     """Its config with the keys that it leaves out because they have their default."""
     defaults = {k: f.default for k, f in type(shape).model_fields.items() if not f.is_required()}
     return defaults | model.config
 
 
+def _point_model(settings: TimeLLMTraining, start_from: str | Path | None) -> PointModel:
+    shape = settings.model
+    stated = folder_hash(backbone_folder(shape.backbone)) if shape.uses_language_model else ""
+    config = settings.point_config(stated)
+    if start_from is None:
+        return build_model(config)
+    try:
+        model = load_point_model(start_from, shape.backbone if stated else None)
+    except CheckpointError as error:
+        raise TrainingError(f"--from: {error}") from error
+    asked, found = (
+        each.model_dump(exclude={"backbone", "dropout"}) for each in (config, model.config)
+    )
+    differing = [k for k in asked if asked[k] != found[k]]
+    if differing or model.config.uses_language_model != config.uses_language_model:
+        told = ", ".join(f"{k}={found[k]} (asked: {asked[k]})" for k in differing) or "backbone"
+        raise TrainingError(
+            f"{start_from}: its config.json has {told}; --from needs the same model"
+        )
+    model.config = config
+    return model
+
+
 def require_same_bits(
-    model: Model, tokenizer: KronosTokenizer, start_from: str | Path | None
+    model: Kronos | KronosTokenizer, tokenizer: KronosTokenizer, start_from: str | Path | None
 ) -> None:
     """Raises TrainingError where a predictor does not speak the tokenizer's vocabulary."""
     bits, own = (tokenizer.s1_bits, tokenizer.s2_bits), (model.s1_bits, model.s2_bits)

@@ -10,13 +10,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from forecaster.interface import CLOSE
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.training.data.pools import TrainingBatch
+from forecaster.timellm.bootstrap import errors_in_units
+from forecaster.timellm.model import PointModel
+from forecaster.timellm.rows import forecast_bars, point_bars
+from forecaster.training.data.pools import Pool, TrainingBatch
 from forecaster.training.losses import predictor_loss
 from forecaster.training.objectives import tokens_of
 from forecaster.training.process_group import Peers
@@ -108,6 +112,49 @@ def measure_predictor(
     figures["unigram"] = sum(entropy_of(peers.total(count)) for count in counts) / 2
     figures["gain"] = 1.0 - figures["ce"] / figures["unigram"]
     return figures
+
+
+@torch.no_grad()
+def measure_points(
+    model: PointModel, batches: Sequence[TrainingBatch], peers: Peers = ALONE
+) -> dict[str, float]:
+    """Errors over the horizon, all features alike, in units of each window's own spread.
+
+    `loss` is the mean squared error and `mae` the mean absolute one, `last_value` the mean squared
+    error of forecasting the last known value, and `gain` = 1 - loss / last_value.
+    """
+    total = torch.zeros(4, dtype=torch.double)
+    with evaluating(model):
+        for batch in batches[peers.rank :: peers.world]:
+            x_BLF, actual_BHF = np.split(batch.x_BTF, [batch.lookback], axis=1)
+            error = actual_BHF - point_bars(model, x_BLF).astype(np.float64)
+            naive = actual_BHF - x_BLF[:, -1:].astype(np.float64)
+            sums = [np.square(error).sum(), np.abs(error).sum(), np.square(naive).sum(), error.size]
+            total += torch.tensor(sums, dtype=torch.double)
+    squared, absolute, naive_squared, n = peers.total(total).tolist()
+    loss, last_value = squared / n, naive_squared / n
+    return {
+        "loss": loss,
+        "mae": absolute / n,
+        "last_value": last_value,
+        "gain": 1 - loss / last_value,
+    }
+
+
+def validation_errors(
+    model: PointModel, batches: Sequence[TrainingBatch], pool: Pool
+) -> npt.NDArray[np.float32]:
+    """Errors of every window in one-bar units, (N, H, F): what sample paths are drawn from.
+
+    pool: where the batches came from.
+    """
+    found = []
+    with evaluating(model):
+        for batch in batches:
+            past_BLF, actual_BHF = np.split(pool.bars_of(batch), [batch.lookback], axis=1)
+            forecast_BHF = forecast_bars(model, past_BLF)
+            found.append(errors_in_units(past_BLF, actual_BHF, forecast_BHF))
+    return np.concatenate(found)
 
 
 def from_s1(tokenizer: KronosTokenizer, s1_BT: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from market.errors import SourceError
+from market.select import select
 
 _SCHEME = "duckdb:///"
 
@@ -14,8 +15,9 @@ _SCHEME = "duckdb:///"
 def read_query(source: str, query: str) -> pl.DataFrame:
     """The rows of a query over `duckdb:///FILE` (a fourth slash begins an absolute path).
 
-    The database is opened read-only; the query decides what is read, so columns and rows it leaves
-    out never leave the file. Raises SourceError naming what is wrong with file or query.
+    The database is opened read-only, and the query is one SELECT; it decides what is read, so that
+    columns and rows it leaves out never leave the file. Raises SourceError naming what is wrong
+    with file or query.
     """
     import duckdb
 
@@ -29,7 +31,7 @@ def read_query(source: str, query: str) -> pl.DataFrame:
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            rows = pl.DataFrame(connection.sql(query).to_arrow_table())
+            rows = select(connection, query)
     except (duckdb.Error, AttributeError) as error:
         reason = str(error).splitlines()[0] if isinstance(error, duckdb.Error) else "it is no query"
         raise SourceError(f"{source}: the query failed: {reason}") from None

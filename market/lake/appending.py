@@ -15,7 +15,7 @@ import polars as pl
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import sessions_and_closes
 from market.fields import FEATURES
-from market.lake.manifest import BarFile, bucket_of, write_table
+from market.lake.manifest import BarFile, bucket_of, verified, write_table
 from market.spec import StoreSpec
 
 _KEY = ("symbol", "timestamp")
@@ -121,7 +121,7 @@ def write_bars(
         part = rows.drop("bucket")
         old = [each for each in kept if each.bucket == bucket]
         if bucket in rewritten or len(old) >= _FILES_PER_BUCKET:
-            stored = pl.read_parquet([root / each.path for each in old])
+            stored = pl.read_parquet(verified(root, [each.path for each in old]))
             part = pl.concat([stored.join(part, on=_KEY, how="anti"), part])
             kept = [each for each in kept if each.bucket != bucket]
         part = part.sort(*_KEY)

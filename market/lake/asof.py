@@ -10,9 +10,11 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import pairwise
 
+import numpy as np
 import polars as pl
 
 from market.calendars import future_timestamps
+from market.closings import unannounced
 from market.errors import AsOfError
 from market.spec import AsOf, Label, StoreSpec
 
@@ -96,16 +98,28 @@ def as_of_row(row: tuple[date, datetime]) -> AsOf:
 
 
 def _period_ends(sessions: pl.Series, step: str, spec: StoreSpec) -> pl.Series:
-    """Which sessions are the last of their ISO week or month.
+    """Which sessions are the last of their ISO week or month, as was known at their close.
 
     The history's last session counts where the next expected one falls into another period, so
-    that importing later bars does not change the answer for earlier ones.
+    that importing later bars does not change the answer for earlier ones. One after which a session
+    of the same period was still expected, and then called off, does not count.
     """
     labels = sessions.cast(pl.Datetime("us")).to_numpy()
     daily = replace(spec, freq="1d", label=Label.SESSION)
     following = future_timestamps(daily, labels, 1)[0].astype("datetime64[D]").item()
-    periods = [
-        day.isocalendar()[:2] if step == "weekly" else (day.year, day.month)
-        for day in [*sessions.to_list(), following]
-    ]
-    return pl.Series([this != after for this, after in pairwise(periods)])
+    days = [*sessions.to_list(), following]
+
+    def expects_more(day: date) -> bool:
+        called_off: list[date] = unannounced(spec.venue, np.datetime64(day)).tolist()
+        return any(_period(each, step) == _period(day, step) for each in called_off)
+
+    return pl.Series(
+        [
+            _period(day, step) != _period(after, step) and not expects_more(day)
+            for day, after in pairwise(days)
+        ]
+    )
+
+
+def _period(day: date, step: str) -> tuple[int, int]:
+    return day.isocalendar()[:2] if step == "weekly" else (day.year, day.month)

@@ -41,12 +41,13 @@ from market.lake.manifest import (
     Manifest,
     bucket_of,
     current_version,
-    intact,
     load_manifest,
     publish,
+    verified,
     write_table,
     writer_lock,
 )
+from market.select import select
 from market.spec import AsOf, Label, StoreSpec
 from market.windows import SymbolSeries
 
@@ -120,7 +121,7 @@ class MarketHistory:
         """Bars in BAR_SCHEMA, in no promised order; files that cannot match are not opened.
 
         start: first session to return. as_of: only bars whose close is at or before it; without
-        time zone it counts as UTC.
+        time zone it counts as UTC. Raises StoreError naming the file where one is damaged.
         """
         files = self.manifest.bars
         moment = None if as_of is None else _aware(as_of)
@@ -132,7 +133,7 @@ class MarketHistory:
             files = tuple(f for f in files if datetime.fromisoformat(f.first_close) <= moment)
         if not files:
             return pl.LazyFrame(schema=BAR_SCHEMA)
-        bars = pl.scan_parquet([self.root / each.path for each in files])
+        bars = pl.scan_parquet(verified(self.root, [each.path for each in files]))
         if wanted is not None:
             bars = bars.filter(pl.col("symbol").is_in(wanted))
         if start is not None:
@@ -141,32 +142,19 @@ class MarketHistory:
             bars = bars.filter(pl.col("close_utc") <= moment)
         return bars
 
-    def collect(self, bars: pl.LazyFrame) -> pl.DataFrame:
-        """Collect what `scan` began. Raises StoreError naming the file where one is damaged."""
-        try:
-            return bars.collect()
-        except (pl.exceptions.ComputeError, OSError) as error:
-            for each in self.manifest.bars:
-                if not intact(self.root, each.path):
-                    raise StoreError(
-                        f"{self.root / each.path}: the file is damaged; restore it from a copy, or "
-                        "import its sources again into a new store"
-                    ) from error
-            raise
-
     def sql(self, query: str) -> pl.DataFrame:
-        """Run a DuckDB query over the view `bars`."""
+        """The rows of one SELECT over the view `bars`, in DuckDB's SQL."""
         import duckdb
 
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            files = [str(self.root / each.path) for each in self.manifest.bars]
+            files = verified(self.root, [each.path for each in self.manifest.bars])
             if files:
-                connection.from_parquet(files).create_view("bars")
+                connection.from_parquet([str(file) for file in files]).create_view("bars")
             else:
                 connection.register("bars", pl.DataFrame(schema=BAR_SCHEMA).to_arrow())
             try:
-                return pl.DataFrame(connection.sql(query).to_arrow_table())
+                return select(connection, query)
             except duckdb.Error as error:
                 raise StoreError(
                     f"the query failed: {str(error).splitlines()[0]} (the view is named bars; its "
@@ -177,12 +165,13 @@ class MarketHistory:
         self, symbols: Iterable[str] | None = None, *, as_of: datetime | None = None
     ) -> list[SymbolSeries]:
         """One series per symbol that has bars, sorted by symbol; all symbols without a list."""
-        bars = self.collect(self.scan(symbols=symbols, as_of=as_of).sort("symbol", "timestamp"))
-        return series_of(bars)
+        return series_of(
+            self.scan(symbols=symbols, as_of=as_of).sort("symbol", "timestamp").collect()
+        )
 
     def quarantine(self, symbol: str | None = None) -> pl.DataFrame:
         """Rows that broke a rule, with the rule and what was wrong."""
-        files = [self.root / path for path in self.manifest.quarantine]
+        files = verified(self.root, self.manifest.quarantine)
         rows = pl.read_parquet(files) if files else pl.DataFrame(schema=QUARANTINE_SCHEMA)
         return rows if symbol is None else rows.filter(pl.col("symbol") == symbol)
 
@@ -295,12 +284,12 @@ def series_of(bars: pl.DataFrame) -> list[SymbolSeries]:
 def _session_closes(history: MarketHistory) -> pl.DataFrame:
     """session, close_utc: every session with its last close, sorted; a version never changes."""
     closes = history.scan().group_by("session").agg(pl.col("close_utc").max())
-    return history.collect(closes.sort("session"))
+    return closes.sort("session").collect()
 
 
 @lru_cache(maxsize=16)
 def _symbol_table(history: MarketHistory) -> pl.DataFrame:
-    return history.collect(
+    return (
         history.scan()
         .group_by("symbol")
         .agg(
@@ -309,6 +298,7 @@ def _symbol_table(history: MarketHistory) -> pl.DataFrame:
             pl.col("session").max().alias("last_session"),
         )
         .sort("symbol")
+        .collect()
     )
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from hashlib import blake2b
+from functools import lru_cache, partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +31,7 @@ BUCKETS = 64
 
 _POINTER = "CURRENT"
 _LOCK = "LOCK"
+_HASHED_AT_ONCE = 4
 _PARTIAL = ".candlecast-partial"
 """Ending of files that are being written; one that stays belongs to an import that was killed."""
 _OWN_NAMES = {_POINTER, _POINTER + _PARTIAL, _LOCK, "manifests", "bars", "quarantine"}
@@ -89,7 +91,10 @@ def load_manifest(root: Path, version: str) -> Manifest:
         raise StoreError(
             f"{root}: no version {version!r}; versions are the names in {path.parent}"
         ) from None
-    return decode_manifest(content, path)
+    manifest = decode_manifest(content, path)
+    if blake2b(content, digest_size=16).hexdigest() != version:
+        raise _damaged(path, "its content does not fit its name")
+    return manifest
 
 
 def decode_manifest(content: bytes, path: Path) -> Manifest:
@@ -109,13 +114,17 @@ def decode_manifest(content: bytes, path: Path) -> Manifest:
             quarantine=tuple(fields["quarantine"]),
             sources=tuple(fields["sources"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(
-            f"{path}: the manifest is damaged ({error}); restore it, or write the hash of an older "
-            f"version into {path.parent.parent / _POINTER}"
-        ) from None
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"{path}: the manifest is damaged ({why}); restore it, or write the hash of an older "
+        f"version into {path.parent.parent / _POINTER}"
+    )
 
 
 def write_table(root: Path, folder: str, frame: pl.DataFrame) -> str:
@@ -129,13 +138,35 @@ def write_table(root: Path, folder: str, frame: pl.DataFrame) -> str:
     return f"{folder}/{digest}.parquet"
 
 
-def intact(root: Path, path: str) -> bool:
-    """Whether a data file still has the content its name says."""
+def verified(root: Path, paths: Sequence[str]) -> list[Path]:
+    """Those data files, each known to hold what was written: to be called before any is read.
+
+    A file is named by the hash of its content, which is computed once per process and again when
+    its size or time changes. Raises StoreError naming the first file that is damaged or missing.
+    """
+    files = [root / path for path in paths]
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
+        for file, sound in zip(files, pool.map(_intact, files), strict=True):
+            if not sound:
+                raise StoreError(
+                    f"{file}: the file is damaged; restore it from a copy, or import its sources "
+                    "again into a new store"
+                )
+    return files
+
+
+def _intact(file: Path) -> bool:
     try:
-        content = (root / path).read_bytes()
+        stat = file.stat()
+        return _hash_of(file, stat.st_size, (stat.st_mtime_ns, stat.st_ctime_ns)) == file.stem
     except OSError:
         return False
-    return blake2b(content, digest_size=16).hexdigest() == Path(path).stem
+
+
+@lru_cache(maxsize=1 << 16)
+def _hash_of(file: Path, size: int, changed: tuple[int, int]) -> str:
+    with file.open("rb") as handle:
+        return file_digest(handle, partial(blake2b, digest_size=16)).hexdigest()
 
 
 def publish(root: Path, manifest: Manifest) -> str:

@@ -13,51 +13,29 @@ how a forecast is made.
     OUT/staging/      shard files of unfinished runs; no reader looks here
 
 A date exists for readers only when it is in `steps`, which is committed last. A (model, as_of,
-venue, freq) holds the rows of one run: a run with other settings replaces them, and the older rows
-stay readable at the older table version.
+venue, freq) shows the rows of one run: a run with other settings replaces them in `steps`, and the
+older rows stay readable at the older table version. The other tables keep the rows of every run;
+readers see those of the run that `steps` shows.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import DeltaTable
 
 from market.errors import StoreError
 from market.storage import Folder
 from market.table import records
-from market.table.schema import (
-    KINDS,
-    PARTITION_BY,
-    ROW_ORDER,
-    SCHEMAS,
-    SLOT,
-    Kind,
-    Published,
-    RunRecord,
-)
+from market.table.commits import Committed, commit_rows
+from market.table.files import scan_rows
+from market.table.schema import KINDS, ROW_ORDER, SCHEMAS, Kind, Published, RunRecord
 
-COMMIT_ATTEMPTS = 20
-_ONE_FILE = 2**50  # bytes: a partition is never split
-
-
-@dataclass(frozen=True)
-class Committed:
-    """What one commit did."""
-
-    new: bool
-    """False: the rows were already there."""
-    replaced: tuple[str, ...] = ()
-    """Runs whose rows for the same model and as_of went out of sight."""
-    versions: dict[Kind, int] = field(default_factory=dict)
-    """Table versions that show the rows."""
+__all__ = ["Committed", "ForecastTable", "group_by_date"]
 
 
 class ForecastTable:
@@ -90,14 +68,14 @@ class ForecastTable:
 
     def path_stats(self, model_id: str | None = None, run_id: str | None = None) -> pl.LazyFrame:
         """Statistics of whole paths, for the dates that are in `steps`."""
-        return _only(self._visible("path_stats"), model_id, run_id)
+        return self._visible("path_stats", model_id, run_id)
 
     def paths(self, model_id: str | None = None, run_id: str | None = None) -> pl.LazyFrame:
         """Sampled bars, for the dates that are in `steps`.
 
         Raises StoreError where no run kept its paths.
         """
-        return _only(self._visible("paths"), model_id, run_id)
+        return self._visible("paths", model_id, run_id)
 
     def at(self, *, version: int | None = None, time: datetime | None = None) -> ForecastTable:
         """The table as it was: at a version of `steps`, or at a moment (UTC without time zone).
@@ -133,7 +111,8 @@ class ForecastTable:
             if "steps" in each.versions:
                 pinned = ForecastTable(self.folder, each.versions)
                 own = pinned.scan(record.model_id, record.run_id)
-                frames.append(own.filter(pl.col("as_of") == each.as_of).collect())
+                at = (pl.col("as_of_date") == each.as_of_date, pl.col("as_of") == each.as_of)
+                frames.append(own.filter(*at).collect())
         rows = pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMAS["steps"])
         return rows.sort(ROW_ORDER["steps"])
 
@@ -143,6 +122,27 @@ class ForecastTable:
             return set()
         held = self.scan(model_id, run_id).select("as_of_date").unique().collect()
         return set(held["as_of_date"])
+
+    def holds(self, record: RunRecord) -> bool:
+        """Whether every table shows all forecasts that a run's record counts."""
+        expected = {each.as_of: each.forecast for each in record.dates if each.forecast}
+        days = [each.as_of_date for each in record.dates if each.forecast]
+        kinds: list[Kind] = ["steps", "path_stats"]
+        if record.settings.get("keep_paths"):
+            kinds.append("paths")
+        for kind in kinds:
+            if not DeltaTable.is_deltatable(self.folder.at(kind)):
+                return not expected
+            own = _only(self._scan(kind), record.model_id, record.run_id)
+            shown = (
+                own.filter(pl.col("as_of_date").is_in(days))
+                .group_by("as_of")
+                .agg(pl.col("symbol").n_unique())
+                .collect()
+            )
+            if dict(shown.iter_rows()) != expected:
+                return False
+        return True
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -165,14 +165,12 @@ class ForecastTable:
             return None
 
     def publish(self, night: Published) -> bool:
-        """Move the pointer to a committed night; False where it is there or at a later one."""
-        name = records.pointer(night.model_id, night.venue, night.freq)
-        before = records.decode(Published, self.folder, name) if self.folder.exists(name) else None
-        if before is not None and (before == night or before.as_of > night.as_of):
-            return False
-        content = night.model_dump_json(indent=1).encode()
-        self.folder.write(name, content)
-        return True
+        """Move the pointer to a committed night; False where it is there or at a later one.
+
+        Never backwards, whoever else publishes: the pointer is replaced only where it still is
+        what was compared.
+        """
+        return records.publish(self.folder, night)
 
     @property
     def leases(self) -> Folder:
@@ -187,94 +185,48 @@ class ForecastTable:
         self.staging(run_id).remove_all()
 
     def commit(
-        self, run_id: str, model_id: str, day: date, frames: Mapping[Kind, pl.DataFrame]
+        self,
+        run_id: str,
+        model_id: str,
+        day: date,
+        frames: Mapping[Kind, pl.DataFrame],
+        require: Callable[[], object] = lambda: None,
     ) -> Committed:
         """Make one date of a run visible: all its rows in one transaction, once.
 
         frames: `steps` and `path_stats`, and `paths` where kept; every row of this run, model and
-        date. Path tables are committed first, so that a date in `steps` is complete.
+        date. Path tables are committed first and show nothing; the transaction of `steps` makes
+        all of them visible. require: called right before each transaction, see commit_rows.
 
-        Safe to repeat and to race: the transaction id `forecast:{run_id}:{day}` is looked up on
-        the handle that commits, and a lost race (CommitFailedError) reloads and looks again.
+        Safe to repeat and to race: of two runs of one (model, as_of, venue, freq) one wins whole.
         Raises StoreError where the table cannot be written, with nothing of `steps` changed.
         """
         outcome = Committed(new=False)
         versions: dict[Kind, int] = {}
         for kind in KINDS:
             if kind in frames:
-                outcome, versions[kind] = self._commit(kind, run_id, model_id, day, frames[kind])
+                outcome, versions[kind] = self._commit(
+                    kind, run_id, model_id, day, frames[kind], require
+                )
+        if "steps" in versions:
+            # What grows only holds, by now, the rows of every run that this version of steps shows.
+            versions |= {
+                k: DeltaTable(self.folder.at(k)).version() for k in versions if k != "steps"
+            }
         return Committed(outcome.new, outcome.replaced, versions)
 
     def _commit(
-        self, kind: Kind, run_id: str, model_id: str, day: date, frame: pl.DataFrame
+        self,
+        kind: Kind,
+        run_id: str,
+        model_id: str,
+        day: date,
+        frame: pl.DataFrame,
+        require: Callable[[], object] = lambda: None,
     ) -> tuple[Committed, int]:
-        own = frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
-        slots = own.select(SLOT).unique()
-        app_id = f"forecast:{run_id}:{day.isoformat()}"
-        in_partition = f"model_id = '{model_id}' AND as_of_date = '{day.isoformat()}'"
-        for _ in range(COMMIT_ATTEMPTS):
-            handle = self._open_or_create(kind)
-            last_version = handle.transaction_version(app_id)
-            there = (
-                _lazy(handle, self.folder.at(kind))
-                .filter(pl.col("model_id") == model_id, pl.col("as_of_date") == day)
-                .collect()
-            )
-            same_slot = there.join(slots, on=SLOT, how="semi", nulls_equal=True)
-            holders = set(same_slot["run_id"])
-            if last_version is not None and holders == {run_id}:
-                return Committed(new=False), handle.version()
-            # Another as_of or venue of the session stays: the partition is rewritten as one file.
-            kept = there.join(slots, on=SLOT, how="anti", nulls_equal=True)
-            rows = pl.concat([kept.select(own.columns), own]).sort(ROW_ORDER[kind])
-            transaction = Transaction(app_id=app_id, version=(last_version or 0) + 1)
-            try:
-                write_deltalake(
-                    handle,
-                    rows,
-                    mode="overwrite",
-                    predicate=in_partition,
-                    target_file_size=_ONE_FILE,
-                    commit_properties=CommitProperties(app_transactions=[transaction]),
-                )
-            except CommitFailedError:
-                continue
-            except (DeltaError, OSError) as error:
-                raise _unwritable(self.folder.at(kind), error) from error
-            replaced = tuple(sorted(holders - {run_id}))
-            return Committed(new=True, replaced=replaced), handle.version()
-        raise StoreError(
-            f"{self.folder.at(kind)}: {COMMIT_ATTEMPTS} attempts to commit {day} lost against "
-            "other writers; run the same command again"
-        )
+        return commit_rows(self.folder, kind, run_id, model_id, day, frame, require)
 
     # -- inside ----------------------------------------------------------------------------
-
-    def _open_or_create(self, kind: Kind) -> DeltaTable:
-        place = self.folder.at(kind)
-        try:
-            if not DeltaTable.is_deltatable(place):
-                if self.folder.path is not None:
-                    (self.folder.path / kind).mkdir(parents=True, exist_ok=True)
-                DeltaTable.create(
-                    place,
-                    schema=pl.DataFrame(schema=SCHEMAS[kind]).to_arrow().schema,
-                    partition_by=list(PARTITION_BY),
-                    mode="ignore",
-                )
-            handle = DeltaTable(place)
-        except (DeltaError, OSError) as error:
-            raise _unwritable(place, error) from error
-        found = {column.name for column in handle.schema().fields}
-        ours = set(SCHEMAS[kind].names())
-        if found != ours:
-            which = "a newer" if found - ours else "an older"
-            odd = ", ".join(sorted(found ^ ours)[:5])
-            raise StoreError(
-                f"{place}: this table was written by {which} candlecast (columns: {odd}); "
-                f"{'update candlecast' if found - ours else 'name a new --out'}"
-            )
-        return handle
 
     def _scan(self, kind: Kind) -> pl.LazyFrame:
         place = self.folder.at(kind)
@@ -285,21 +237,16 @@ class ForecastTable:
                 f"--out {self.folder}'"
             )
         if self._versions is None:
-            return _lazy(DeltaTable(place), place)
+            return scan_rows(DeltaTable(place), self.folder / kind)
         if kind not in self._versions:
             raise StoreError(f"{place}: held nothing yet at that version")
-        return _lazy(DeltaTable(place, version=self._versions[kind]), place)
+        return scan_rows(DeltaTable(place, version=self._versions[kind]), self.folder / kind)
 
-    def _visible(self, kind: Kind) -> pl.LazyFrame:
+    def _visible(self, kind: Kind, model_id: str | None, run_id: str | None) -> pl.LazyFrame:
         key = ["model_id", "as_of_date", "as_of", "run_id"]
-        return self._scan(kind).join(self._scan("steps").select(key).unique(), on=key, how="semi")
-
-
-def _lazy(handle: DeltaTable, place: str) -> pl.LazyFrame:
-    """A table lazily. Polars does not find local files below a folder whose name a URL escapes."""
-    if quote(place, safe="/:") == place:
-        return pl.scan_delta(handle)
-    return pl.scan_pyarrow_dataset(handle.to_pyarrow_dataset(), allow_pyarrow_filter=False)
+        # The table that only grows is looked at second: it holds whatever steps showed before.
+        steps = _only(self._scan("steps"), model_id, run_id).select(key).unique()
+        return _only(self._scan(kind), model_id, run_id).join(steps, on=key, how="semi")
 
 
 def group_by_date(frames: Iterable[pl.LazyFrame], kind: Kind, day: date) -> pl.DataFrame:
@@ -314,11 +261,3 @@ def _only(frame: pl.LazyFrame, model_id: str | None, run_id: str | None) -> pl.L
     if run_id is not None:
         frame = frame.filter(pl.col("run_id") == run_id)
     return frame
-
-
-def _unwritable(place: str, error: Exception) -> StoreError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return StoreError(
-        f"{place}: cannot be written ({reason}); free space or mend permissions, or name another "
-        "--out. What was committed before is untouched, and the same command resumes"
-    )

@@ -18,6 +18,8 @@ from market.storage import Folder
 from market.table.schema import FORMAT, KINDS, Kind, Published, RunRecord
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
+_PUBLISH_ATTEMPTS = 100
+"""Of two publishers at once one moves the pointer, so that each attempt lost is a night newer."""
 
 
 def runs(root: Folder) -> list[RunRecord]:
@@ -58,6 +60,29 @@ def latest(root: Folder, model_id: str, freq: str, venue: str | None) -> Publish
     return found[0] if found else None
 
 
+def publish(root: Folder, night: Published) -> bool:
+    """Move a pointer forward; False where it points to this night, or to a later one."""
+    name, content = (
+        pointer(night.model_id, night.venue, night.freq),
+        night.model_dump_json(indent=1).encode(),
+    )
+    for _ in range(_PUBLISH_ATTEMPTS):
+        try:
+            there = root.read(name)
+        except FileNotFoundError:
+            there = None
+        if there is not None:
+            before = decode_content(Published, there, root.at(name))
+            if before == night or before.as_of > night.as_of:
+                return False
+        if root.swap(name, there, content):
+            return True
+    raise StoreError(
+        f"{root.at(name)}: {_PUBLISH_ATTEMPTS} attempts to move it lost against other writers; "
+        "run the same command again"
+    )
+
+
 def versions_at(root: Folder, version: int | None, time: datetime | None) -> dict[Kind, int]:
     """The version of each table at a version of `steps`, or at a moment (UTC without time zone).
 
@@ -70,10 +95,15 @@ def versions_at(root: Folder, version: int | None, time: datetime | None) -> dic
     for kind in reversed(KINDS):
         if not DeltaTable.is_deltatable(root.at(kind)):
             continue
-        commits = {
-            int(each["version"]): int(each["timestamp"])
-            for each in DeltaTable(root.at(kind)).history()
-        }
+        newest = DeltaTable(root.at(kind))
+        if (
+            "steps" in versions
+            and newest.metadata().configuration.get("delta.appendOnly") == "true"
+        ):
+            # Holds what any version of steps shows; the clocks of its writers need not agree.
+            versions[kind] = newest.version()
+            continue
+        commits = {int(each["version"]): int(each["timestamp"]) for each in newest.history()}
         if cutoff is None:
             if version not in commits:
                 raise StoreError(
@@ -92,25 +122,29 @@ def versions_at(root: Folder, version: int | None, time: datetime | None) -> dic
 
 def decode(model: type[RecordT], folder: Folder, name: str) -> RecordT:
     """A stored record. Raises StoreError where it is damaged or written by newer code."""
-    content = folder.read(name)
+    return decode_content(model, folder.read(name), folder.at(name))
+
+
+def decode_content(model: type[RecordT], content: bytes, place: str) -> RecordT:
+    """A record from its bytes; see decode."""
     try:
         found = int(json.loads(content).get("format", 1))
         if found > FORMAT:
             raise StoreError(
-                f"{folder.at(name)}: format {found}, written by a newer candlecast; this one reads "
+                f"{place}: format {found}, written by a newer candlecast; this one reads "
                 f"up to {FORMAT}: update it"
             )
         return model.model_validate_json(content)
     except StoreError:
         raise
-    except (ValidationError, ValueError, TypeError, AttributeError) as error:
+    except (ValidationError, ValueError, TypeError, AttributeError, RecursionError) as error:
         where, what = "the whole file", str(error)
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or where
             what = first["msg"]
         raise StoreError(
-            f"{folder.at(name)}: not a run record ({where}: {what}); it was damaged or written "
+            f"{place}: not a run record ({where}: {what}); it was damaged or written "
             "by another version of candlecast. Move it away to run again"
         ) from error
 

@@ -6,17 +6,21 @@ run that somebody works on is touched.
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import unquote
+from pathlib import PurePosixPath
+from urllib.parse import quote, unquote
 
+import polars as pl
 from deltalake import DeltaTable
 
-from market.leases import LeaseHeldError, hold, live_leases
+from market.leases import LeaseHeldError, hold, remove_dead
+from market.storage import Folder
 from market.table.forecasts import ForecastTable
 from market.table.schema import KINDS
 
@@ -29,6 +33,11 @@ ORPHAN_AGE = timedelta(hours=1)
 def lease_name(run_id: str) -> str:
     """The lease of a run's driver."""
     return f"forecast-{run_id}"
+
+
+def commit_lease_name(model_id: str, venue: str | None, freq: str) -> str:
+    """The lease of who commits: runs whose rows could replace each other's take turns."""
+    return f"commit-{model_id}-{quote(venue or 'unknown', safe='')}-{freq}"
 
 
 @dataclass(frozen=True)
@@ -73,16 +82,10 @@ def vacuum(
             if not dry_run:
                 folder.remove_all()
     orphans = dict(_orphans(table, orphan_age))
-    dead = [
-        name.removesuffix(".lease.json")
-        for name in table.leases.names(".lease.json")
-        if name.removesuffix(".lease.json") not in live_leases(table.leases)
-    ]
     if not dry_run:
         for name in orphans:
             table.folder.remove(name)
-        for name in dead:
-            table.leases.remove(f"{name}.lease.json")
+    dead = remove_dead(table.leases, dry_run=dry_run)
     return Vacuumed(
         tuple(removed), tuple(orphans), tuple(dead), size + sum(orphans.values()), tuple(kept)
     )
@@ -104,21 +107,30 @@ def _orphans(table: ForecastTable, age: timedelta) -> Iterator[tuple[str, int]]:
             continue
         folder = table.folder / kind
         files = folder.files()
-        logs = [name for name in files if name.startswith("_delta_log/")]
-        shown = _referred(table, kind, [name for name in logs if name.endswith(".json")])
+        shown = _referred(folder, [name for name in files if name.startswith("_delta_log/")])
         for name, (size, written) in sorted(files.items()):
             old = time.time() - written > age.total_seconds()
-            if name not in logs and name.endswith(".parquet") and name not in shown and old:
+            data = name.endswith(".parquet") and not name.startswith("_delta_log/")
+            if data and old and PurePosixPath(name).name not in shown:
                 yield f"{kind}/{name}", size
 
 
-def _referred(table: ForecastTable, kind: str, logs: list[str]) -> set[str]:
-    """Files any version shows: those the log added, and the newest version's (from checkpoints)."""
-    place = table.folder.at(kind)
-    shown = {unquote(uri).split(place, 1)[-1].lstrip("/") for uri in DeltaTable(place).file_uris()}
+def _referred(folder: Folder, logs: list[str]) -> set[str]:
+    """Names of the files that any readable version shows: all that commits and checkpoints tell of,
+    added or removed, since what a commit removed is shown by the version before.
+
+    Names are unique, so they are compared without their folders: how the table's place is written
+    plays no part.
+    """
+    told: set[str] = set()
     for name in logs:
-        for line in (table.folder / kind).read(name).splitlines():
-            action = json.loads(line)
-            if "add" in action:
-                shown.add(unquote(action["add"]["path"]))
-    return shown
+        if name.endswith(".json"):
+            for line in folder.read(name).splitlines():
+                action = json.loads(line)
+                told |= {action[key]["path"] for key in ("add", "remove") if action.get(key)}
+        elif name.endswith(".parquet"):  # checkpoints, and what they were split into
+            rows = pl.read_parquet(io.BytesIO(folder.read(name)))
+            for key in ("add", "remove"):
+                if key in rows.columns:
+                    told |= set(rows[key].struct.field("path").drop_nulls())
+    return {PurePosixPath(unquote(path)).name for path in told}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -45,9 +46,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder / "source"
     listed = ran("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=ROOT)
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/img/")):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+        if name.startswith(("tests/", "docs/img/")) or not (ROOT / name).exists():
+            continue
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name, follow_symlinks=False)
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     build = ("wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder)
     ran(*pip, *build, source, folder=folder)
@@ -76,6 +78,9 @@ def test_the_wheel_works_among_clashing_files(
     candlecast = installed / "candlecast"
     assert re.fullmatch(r"candlecast \d+\.\d+.*\n", ran(candlecast, "--version", folder=clashing))
     module = (installed / "python", "-m", "candlecast")
+    ran(candlecast, "init", "mine", folder=clashing)
+    shipped = (ROOT / "configs" / "train" / "walkforward.yaml").read_text()
+    assert (clashing / "mine" / "train" / "walkforward.yaml").read_text() == shipped
     ran(
         *module,
         "data",

@@ -108,9 +108,9 @@ def test_the_ray_job_holds_known_fields_and_fits_this_ray(
 
     assert re.fullmatch(r"candlecast nightly --config /etc/candlecast/nightly\.yaml --json",
                         job.spec.entrypoint)  # fmt: skip
-    assert night.forecast["address"] == "auto"
-    most = int(night.forecast["replicas"].split(":")[1])
-    assert most * night.forecast["gpus_per_replica"] == gpu.most
+    assert night.forecast.address == "auto"
+    most = int(str(night.forecast.replicas).split(":")[1])
+    assert most * night.forecast.gpus_per_replica == gpu.most
 
 
 def test_the_night_in_the_ray_job_is_a_valid_one(night: NightlySettings) -> None:

@@ -9,6 +9,7 @@ R runs of a pool.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -225,6 +226,18 @@ class Pool:
             last_B=np.array([last for _, last in times], "datetime64[us]"),
         )
 
+    def bars_of(self, batch: TrainingBatch) -> npt.NDArray[np.float64]:
+        """The bars of a batch that was taken from here, in the units of the data, (B, T, F)."""
+        length = batch.x_BTF.shape[1]
+        found = []
+        for symbol, first in zip(batch.symbols, batch.first_B, strict=True):
+            for run in self.runs:
+                at = int(np.searchsorted(run.timestamps_N, first))
+                if run.symbol == symbol and at < len(run) and run.timestamps_N[at] == first:
+                    found.append(run.values_NF[at : at + length])
+                    break
+        return np.stack(found)
+
     def liquidity(self) -> dict[str, float]:
         """Median traded amount per symbol over its bars in this pool."""
         amounts: dict[str, list[npt.NDArray[np.float64]]] = {}
@@ -274,3 +287,13 @@ def join(batches: Sequence[TrainingBatch]) -> TrainingBatch:
         first_B=np.concatenate([b.first_B for b in batches]),
         last_B=np.concatenate([b.last_B for b in batches]),
     )
+
+
+def hash_of(series: Sequence[TrainingSeries]) -> str:
+    """Of all bars, in order: what names them where nobody else does."""
+    bars = hashlib.blake2b(digest_size=8)
+    for one in series:
+        bars.update(f"{one.symbol}:{one.simulated}".encode())
+        bars.update(one.timestamps_N.astype("datetime64[us]").tobytes())
+        bars.update(np.ascontiguousarray(one.values_NF).tobytes())
+    return bars.hexdigest()

@@ -55,7 +55,7 @@ def plain_pbo(returns: np.ndarray, blocks: int) -> float:
         sharpe = [x.mean(axis=0) / x.std(axis=0, ddof=1) for x in (inside, outside)]
         best = sharpe[0].argmax()
         rank = (sharpe[1] <= sharpe[1][best]).sum() / (returns.shape[1] + 1)
-        below.append(np.log(rank / (1 - rank)) <= 0)
+        below.append((rank < 0.5) + 0.5 * (rank == 0.5))
     return float(np.mean(below))
 
 

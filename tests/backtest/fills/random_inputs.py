@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from backtest.fills.inputs import Inputs, Targets
+from backtest.fills.rules import Unit
 
 
 def random_inputs(rng: np.random.Generator, n_bars: int, n_symbols: int) -> Inputs:
@@ -34,10 +35,12 @@ def random_inputs(rng: np.random.Generator, n_bars: int, n_symbols: int) -> Inpu
     payouts = np.argsort(settle_row, kind="stable")
     payouts = payouts[settle_row[payouts] >= 0]
     n_actions = int(rng.integers(0, 6))
+    low, high = rng.uniform(0.97, 1.0, shape), rng.uniform(1.0, 1.03, shape)
+    some = lambda values: np.where(rng.random(n_symbols) < 0.5, values, np.nan)  # noqa: E731
     return Inputs(
         fill_TN=open_,
-        low_TN=np.fmin(open_, close) * 0.995,
-        high_TN=np.fmax(open_, close) * 1.005,
+        low_TN=np.fmin(open_, close) * low,
+        high_TN=np.fmax(open_, close) * high,
         volume_TN=np.where(rng.random(shape) < 0.05, 0.0, rng.uniform(10, 3000, shape)),
         sigma_TN=np.where(rng.random(shape) < 0.03, np.nan, rng.uniform(0.005, 0.05, shape)),
         factor_TN=rng.uniform(0.5, 2.0, (1, n_symbols)),
@@ -51,6 +54,12 @@ def random_inputs(rng: np.random.Generator, n_bars: int, n_symbols: int) -> Inpu
         action_column_A=rng.integers(0, n_symbols, n_actions),
         split_A=rng.choice([1.0, 2.0, 0.5], n_actions),
         dividend_A=rng.choice([0.0, 0.4], n_actions),
+        funding_A=rng.choice([0.0, 0.01, -0.01], n_actions),
+        open_TN=open_,
+        limit_N=some(rng.choice([0.05, 0.02, 0.0], n_symbols)),
+        rate_N=some(rng.uniform(0, 0.01, n_symbols)),
+        borrow_N=some(rng.uniform(0, 0.001, n_symbols)),
+        thin_T=np.isfinite(open_).sum(axis=1) <= n_symbols // 2,
     )
 
 
@@ -75,4 +84,18 @@ def random_targets(
         start_R1=np.array(starts),
         column_M=np.concatenate([*columns, np.empty(0, np.int64)]).astype(np.int64),
         weight_M=np.concatenate([*weights, np.empty(0)]),
+    )
+
+
+def random_orders(rng: np.random.Generator, targets: Targets) -> Targets:
+    """The same names and dates as orders: shares, values, percents, entries and exits, some with a
+    limit price."""
+    n = len(targets.column_M)
+    scale = {Unit.SHARES: 40.0, Unit.VALUE: 3000.0}
+    units = rng.choice([int(unit) for unit in Unit if unit != Unit.TARGET], n)
+    signs = np.where(np.isin(units, (Unit.ENTER, Unit.EXIT)), 1.0, rng.choice([-1.0, 1.0, 1.0], n))
+    sizes = np.array([scale.get(Unit(unit), 1.0) for unit in units])
+    limits = np.where(rng.random(n) < 0.5, 30 * np.exp(rng.normal(0, 0.2, n)), np.nan)
+    return targets._replace(
+        weight_M=np.abs(targets.weight_M) * sizes * signs, unit_M=units, limit_M=limits
     )

@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 
 from backtest.fills import oracle
 from backtest.fills.costs import Costs
-from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets
+from backtest.fills.inputs import (
+    MISS,
+    NO_FLAGS,
+    NO_FLOATS,
+    ORDER,
+    Inputs,
+    Recorded,
+    Targets,
+    more_of,
+)
 from backtest.fills.kernels import simulate_nb
 from backtest.fills.rules import Rules, configs
 from backtest.fills.stats import N_TOTALS
-from tests.backtest.fills.random_inputs import random_inputs, random_targets
+from tests.backtest.fills.random_inputs import random_inputs, random_orders, random_targets
 
 N_BARS, N_SYMBOLS = 40, 8
 
@@ -24,10 +33,11 @@ def walk(
     m: Inputs, targets: Targets, config: np.void, first: int, last: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Equity, cash, orders and misses of the kernel."""
-    equity, cash = np.full(last - first + 1, np.nan), np.full(last - first + 1, np.nan)
-    recorded = Recorded(np.zeros(9999, ORDER), np.zeros(9999, MISS))
+    equity, cash, short = np.full((3, last - first + 1), np.nan)
+    recorded, totals = Recorded(np.zeros(9999, ORDER), np.zeros(9999, MISS)), np.zeros(N_TOTALS)
+    more = more_of(m, targets, np.array([config]))
     orders, misses = simulate_nb(
-        m, targets, config, first, last, equity, cash, np.zeros(N_TOTALS), recorded
+        m, targets, config, first, last, equity, cash, short, totals, recorded, more
     )
     return equity, cash, recorded.orders[:orders], recorded.misses[:misses]
 
@@ -40,20 +50,34 @@ class Case:
     costs: Costs
     rules: Rules
     money: float
+    terms: bool = False
+    """Whether symbols have terms of their own, actions funding, and orders wait on thin bars."""
+    orders: bool = False
+    """Whether decisions are orders instead of target weights."""
 
     def made(self) -> tuple[Inputs, Targets, np.void]:
         rng = np.random.default_rng(self.seed)
         m = random_inputs(rng, N_BARS, N_SYMBOLS)
-        if self.rules.lag == 0:
+        if self.rules.fill == "close":
             m = m._replace(fill_TN=np.where(np.isnan(m.fill_TN), np.nan, m.mark_TN))
+        if not self.terms:
+            m = m._replace(
+                funding_A=NO_FLOATS, limit_N=NO_FLOATS, rate_N=NO_FLOATS, borrow_N=NO_FLOATS,
+                thin_T=NO_FLAGS,
+            )  # fmt: skip
         targets = random_targets(
             rng, N_BARS, N_SYMBOLS, short=self.rules.short, leverage=self.rules.leverage
         )
+        if self.orders:
+            targets = random_orders(rng, targets)
         return m, targets, configs([(0, self.costs, self.rules, self.money)], 252)[0]
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn, more: bool | None = None) -> Case:
+    """more: with the rules that compile apart, without them, or (None) either."""
+    more = draw(st.booleans()) if more is None else more
+    off = st.just(0.0)
     seed = draw(st.integers(0, 2**32 - 1))
     short = draw(st.booleans())
     leverage = draw(st.sampled_from([1.0, 1.0, 2.0]))
@@ -67,11 +91,16 @@ def cases(draw: st.DrawFn) -> Case:
         borrow_bps=draw(st.sampled_from([0.0, 300.0])),
         cash_rate=draw(st.sampled_from([0.0, 0.05])),
         debit_rate=draw(st.sampled_from([0.0, 0.08])),
+        max_fee=draw(st.sampled_from([0.0, 50.0]) if more else off),
+        buy_tax_bps=draw(st.sampled_from([0.0, 7.0]) if more else off),
+        sell_tax_bps=draw(st.sampled_from([0.0, 10.0]) if more else off),
+        maker_bps=draw(st.sampled_from([None, -1.0, 2.0]) if more else st.none()),
+        funding_bps=draw(st.sampled_from([0.0, 900.0, -900.0]) if more else off),
     )
     lag = draw(st.sampled_from([1, 1, 2, 3, 0]))
     rules = Rules(
         lag=lag,
-        fill="close" if lag == 0 else "open",
+        fill="close" if lag == 0 else draw(st.sampled_from(["open", "open", "close"])),
         allow_same_bar=lag == 0,
         inside_bar=draw(st.booleans()),
         participation=draw(st.sampled_from([0.0, 0.05, 0.5])),
@@ -82,8 +111,18 @@ def cases(draw: st.DrawFn) -> Case:
         short=short,
         leverage=leverage,
         maintenance=draw(st.sampled_from([0.0, 0.4])),
+        tick=draw(st.sampled_from([0.0, 0.01, 0.5])),
+        band=draw(st.sampled_from([0.0, 0.02]) if more else off),
+        min_order=draw(st.sampled_from([0.0, 500.0]) if more else off),
+        stop_loss=draw(st.sampled_from([0.0, 0.02, 0.1]) if more else off),
+        trailing_stop=draw(st.sampled_from([0.0, 0.03, 0.1]) if more else off),
+        take_profit=draw(st.sampled_from([0.0, 0.02, 0.1]) if more else off),
+        max_bars=draw(st.sampled_from([0, 0, 3, 8]) if more else st.just(0)),
     )
-    return Case(seed, costs, rules, draw(st.sampled_from([2_000.0, 50_000.0, 1e6])))
+    money = draw(st.sampled_from([2_000.0, 50_000.0, 1e6]))
+    return Case(
+        seed, costs, rules, money, more and draw(st.booleans()), more and draw(st.booleans())
+    )
 
 
 @given(case=cases(), first=st.integers(0, 5))
@@ -105,7 +144,7 @@ def test_the_kernel_does_what_the_specification_says(case: Case, first: int) -> 
         )
 
 
-@given(case=cases())
+@given(case=cases(more=False))
 def test_what_must_hold_of_every_simulation(
     case: Case,
 ) -> None:
@@ -143,9 +182,6 @@ def test_what_must_hold_of_every_simulation(
     if rules.participation:
         cap = rules.participation * m.volume_TN[row, column]
         assert (np.abs(size) <= cap * (1 + 1e-12)).all()
-    if rules.limit:
-        before = np.where(row > 0, m.mark_TN[row - 1, column], np.nan)
-        assert not (np.sign(size) * (reference / before - 1) >= rules.limit).any()
     if not rules.short:
         assert (shares >= -1e-9).all()
 
@@ -166,6 +202,7 @@ def test_what_comes_after_t_changes_nothing_before(case: Case, t: int) -> None:
         fill_TN=poison(m.fill_TN),
         low_TN=poison(m.low_TN),
         high_TN=poison(m.high_TN),
+        open_TN=poison(m.open_TN),
         volume_TN=poison(m.volume_TN),
         sigma_TN=poison(m.sigma_TN),
         mark_TN=poison(m.mark_TN),

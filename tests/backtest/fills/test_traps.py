@@ -10,7 +10,7 @@ import pytest
 
 from backtest.fills.costs import Costs
 from backtest.fills.inputs import Targets
-from backtest.fills.prices import PriceTable, bar_volatility, price_table
+from backtest.fills.prices import PriceTable, bar_volatility, known_returns, price_table
 from backtest.fills.rules import Rules
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
@@ -258,11 +258,14 @@ def test_history_before_the_warm_up_changes_nothing_after_it() -> None:
     closes = 10 * np.exp(np.cumsum(rng.normal(0, 0.02, (200, 6)), axis=0))
     whole, recent = table(closes, closes), table(closes[60:], closes[60:])
     rows = np.arange(130, 195, 5)
-    early, late = bar_volatility(whole.mark_TN)[130:], bar_volatility(recent.mark_TN)[70:]
+    early, late = (
+        bar_volatility(known_returns(whole))[130:],
+        bar_volatility(known_returns(recent))[70:],
+    )
     assert early.tobytes() == late.tobytes()
     for a, b in zip(
-        volatility_and_beta(whole.mark_TN, rows),
-        volatility_and_beta(recent.mark_TN, rows - 60),
+        volatility_and_beta(known_returns(whole), rows),
+        volatility_and_beta(known_returns(recent), rows - 60),
         strict=True,
     ):
         assert a.tobytes() == b.tobytes()
@@ -271,8 +274,9 @@ def test_history_before_the_warm_up_changes_nothing_after_it() -> None:
 
 
 def test_volatility_of_a_bar_is_known_before_it() -> None:
-    closes = random_market(1).close_TN
-    poisoned = closes.copy()
+    closes = np.abs(random_market(1).close_TN)
+    change = closes[1:] / closes[:-1] - 1
+    poisoned = change.copy()
     poisoned[50:] = 999.0
-    before, after = bar_volatility(closes), bar_volatility(poisoned)
+    before, after = bar_volatility(change), bar_volatility(poisoned)
     assert before[:51].tobytes() == after[:51].tobytes()

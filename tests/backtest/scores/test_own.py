@@ -105,7 +105,10 @@ def test_bad_scores_name_symbol_and_date(market: Market, column: pl.DataFrame) -
         with pytest.raises(BacktestInputError, match=message):
             user_scores(frame, bars)
 
-    refused(column.with_columns(symbol=pl.lit("GHOST")).head(1), "GHOST: scored on 2020-01-20")
+    refused(
+        column.with_columns(symbol=pl.lit("GHOST")).head(1),
+        "GHOST: score of 2020-01-20, but the store holds no bar",
+    )
     refused(
         column.with_columns(pl.col("date") + timedelta(days=5)).head(1), "S00: score of 2020-01-25"
     )

@@ -71,7 +71,7 @@ def test_a_missing_setting_is_named(candlecast: Callable[..., Outcome]) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("lookbak: 100\n", "lookbak: unknown key; known are "),
+        ("lookbak: 100\n", "lookbak: unknown key; did you mean lookback? known are "),
         ("lookback: many\n", "lookback: must be a valid integer"),
         ("- lookback\n", "expected 'key: value' lines, found a list"),
         ("lookback: [\n", "not valid YAML"),

@@ -71,6 +71,8 @@ def test_a_killed_driver_leaves_whole_dates_and_a_rerun_finishes(
     assert set(table.path_stats().collect()["as_of_date"].cast(pl.String)) == {dates[0]}
 
     report = run_forecast(settings)
+    assert len(repr(report).splitlines()) < 20
+    assert report.record.run_id in repr(report)
     assert report.resumed == report.record.n_forecasts == 3 * 8
     assert report.record.run_id == record.run_id
     assert not table.staging(record.run_id).exists()

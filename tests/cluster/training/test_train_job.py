@@ -300,7 +300,7 @@ def test_bad_places_and_pairs_are_one_line(
         ),
         (
             (*predictor, "--config", fresh, *tied, "--from", "nano"),
-            "has s1_bits=9 and s2_bits=9, but the tokenizer has 6 and 6",
+            "has s1_bits=8 and s2_bits=8, but the tokenizer has 6 and 6",
         ),
         ((*predictor, "--config", fresh, *tied), "no model: section"),
     ):

@@ -1,0 +1,65 @@
+"""Does every node of a joined cluster see the files a run reads and writes? Knows Ray and paths.
+
+Asked before the work begins: a node without the store would fail in the middle of a run, with an
+error that speaks of files rather than of mounts.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from market.errors import StoreError
+from market.lake.history import MarketHistory
+from market.table.forecasts import ForecastTable
+
+_ANSWER_SECONDS = 30.0
+
+
+def require_visible(history: MarketHistory, table: ForecastTable, run_id: str) -> None:
+    """Raises StoreError naming the first node that cannot see the history, or the table's folder.
+
+    A node that joins later, or does not answer, is not waited for: its own reads name what they
+    miss.
+    """
+    places = {"history": history.root / "manifests" / f"{history.version}.json"}
+    if table.folder.path is not None:
+        places["forecast table"] = table.folder.path / "runs" / f"{run_id}.json"
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    own = ray.get_runtime_context().get_node_id()
+    others = [node for node in nodes if node["Alive"] and node["NodeID"] != own]
+    names = {key: str(path) for key, path in places.items()}
+    look = ray.remote(num_cpus=0, max_retries=0)(_missing)
+    asked = {
+        look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(names): node
+        for node in others
+    }
+    until = time.monotonic() + _ANSWER_SECONDS
+    left = list(asked)
+    while left and time.monotonic() < until:
+        done, left = ray.wait(left, timeout=max(0.0, until - time.monotonic()))
+        for answer in done:
+            try:
+                host, missing = ray.get(answer)
+            except RayError:
+                continue
+            if missing:
+                raise StoreError(
+                    f"node {host} ({asked[answer]['NodeManagerAddress']}) does not see the "
+                    f"{missing} {names[missing]}: mount that folder there under the same path, or "
+                    "use a URL such as s3:// where one is possible"
+                )
+
+
+def _missing(names: dict[str, str]) -> tuple[str, str | None]:
+    """This node's name, and the first place that is not there."""
+    missing = next((key for key, name in names.items() if not Path(name).exists()), None)
+    return socket.gethostname(), missing

@@ -1,0 +1,166 @@
+"""One date of one run into one Delta table, in one transaction. Knows columns, partitions and
+Delta; nothing of records or pointers.
+
+`steps` decides what is visible: its transaction takes the rows of a (model, as_of, venue, freq)
+from another run and gives them to this one. The other tables only grow: a run's rows are added
+before its steps and never taken away, so that whatever steps show, the rest is there, and a run
+that lost the race leaves nothing that a reader could mistake for the winner's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from market.errors import StoreError
+from market.storage import Folder
+from market.table.files import scan_rows, write_rows
+from market.table.schema import PARTITION_BY, ROW_ORDER, SCHEMAS, SLOT, Kind
+
+COMMIT_ATTEMPTS = 20
+CONFIGURATION = {
+    # Ten years: whatever version a record, a pointer or a reader names can be read until then.
+    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.deletedFileRetentionDuration": "interval 3650 days",
+    "delta.enableExpiredLogCleanup": "false",
+    # Opening a table reads the newest checkpoint and the commits after it.
+    "delta.checkpointInterval": "20",
+}
+_AFTERWARDS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What one commit did."""
+
+    new: bool
+    """False: the rows were already there."""
+    replaced: tuple[str, ...] = ()
+    """Runs whose rows for the same model and as_of went out of sight."""
+    versions: dict[Kind, int] = field(default_factory=dict)
+    """Table versions that show the rows."""
+
+
+def commit_rows(
+    root: Folder,
+    kind: Kind,
+    run_id: str,
+    model_id: str,
+    day: date,
+    frame: pl.DataFrame,
+    require: Callable[[], object] = lambda: None,
+) -> tuple[Committed, int]:
+    """Make a date's rows of one table count, once; what that did, and a version that shows them.
+
+    frame: rows of this run, model and date. require: called right before every transaction; what
+    it raises leaves the table as it was.
+
+    Safe to repeat and to race: the transaction id `forecast:{run_id}:{day}` is looked up on the
+    handle that commits, and a lost race (CommitFailedError) reloads and looks again.
+    Raises StoreError where the table cannot be written, with nothing of it changed.
+    """
+    own = frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
+    app_id = f"forecast:{run_id}:{day.isoformat()}"
+    partition = {"model_id": model_id, "as_of_date": day.isoformat()}
+    folder = root / kind
+    for _ in range(COMMIT_ATTEMPTS):
+        handle = _open_or_create(root, kind)
+        last_version = handle.transaction_version(app_id)
+        there = (
+            scan_rows(handle, folder)
+            .filter(pl.col("model_id") == model_id, pl.col("as_of_date") == day)
+            .collect()
+        )
+        replaced: set[str] = set()
+        if kind == "steps":
+            slots = own.select(SLOT).unique()
+            same_slot = there.join(slots, on=SLOT, how="semi", nulls_equal=True)
+            holders = set(same_slot["run_id"])
+            done = last_version is not None and holders == {run_id}
+            replaced = holders - {run_id}
+            # Another as_of or venue of the session stays: the partition becomes one file.
+            kept = there.join(slots, on=SLOT, how="anti", nulls_equal=True)
+            rows = pl.concat([kept.select(own.columns), own]).sort(ROW_ORDER[kind])
+        else:
+            done = run_id in set(there["run_id"])
+            rows = own.sort(ROW_ORDER[kind])
+        if done:
+            return Committed(new=False), handle.version()
+        transaction = Transaction(app_id=app_id, version=(last_version or 0) + 1)
+        try:
+            add = write_rows(folder, partition, rows)
+            require()
+            handle.create_write_transaction(
+                [add],
+                mode="overwrite" if kind == "steps" else "append",
+                schema=handle.schema(),
+                partition_by=list(PARTITION_BY),
+                partition_filters=[(key, "=", value) for key, value in partition.items()]
+                if kind == "steps"
+                else None,
+                commit_properties=CommitProperties(app_transactions=[transaction]),
+                post_commithook_properties=_AFTERWARDS,
+            )
+        except CommitFailedError:
+            folder.remove(add.path)
+            continue
+        except (DeltaError, OSError) as error:
+            raise _unwritable(folder.url, error) from error
+        shown = _version_of(handle.version(), folder.url, transaction)
+        return Committed(new=True, replaced=tuple(sorted(replaced))), shown
+    raise StoreError(
+        f"{folder}: {COMMIT_ATTEMPTS} attempts to commit {day} lost against other writers; run "
+        "the same command again"
+    )
+
+
+def _version_of(before: int, place: str, transaction: Transaction) -> int:
+    """The version that a transaction made; others may have committed before and after it."""
+    newest = DeltaTable(place).version()
+    for version in range(before + 1, newest):
+        handle = DeltaTable(place, version=version)
+        if (handle.transaction_version(transaction.app_id) or 0) >= transaction.version:
+            return version
+    return newest
+
+
+def _open_or_create(root: Folder, kind: Kind) -> DeltaTable:
+    place = root.at(kind)
+    try:
+        if not DeltaTable.is_deltatable(place):
+            if root.path is not None:
+                (root.path / kind).mkdir(parents=True, exist_ok=True)
+            DeltaTable.create(
+                place,
+                schema=pl.DataFrame(schema=SCHEMAS[kind]).to_arrow().schema,
+                partition_by=list(PARTITION_BY),
+                mode="ignore",
+                configuration=CONFIGURATION
+                | ({} if kind == "steps" else {"delta.appendOnly": "true"}),
+            )
+        handle = DeltaTable(place)
+    except (DeltaError, OSError) as error:
+        raise _unwritable(place, error) from error
+    found = {column.name for column in handle.schema().fields}
+    ours = set(SCHEMAS[kind].names())
+    if found != ours:
+        which = "a newer" if found - ours else "an older"
+        odd = ", ".join(sorted(found ^ ours)[:5])
+        raise StoreError(
+            f"{place}: this table was written by {which} candlecast (columns: {odd}); "
+            f"{'update candlecast' if found - ours else 'name a new --out'}"
+        )
+    return handle
+
+
+def _unwritable(place: str, error: Exception) -> StoreError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return StoreError(
+        f"{place}: cannot be written ({reason}); free space or mend permissions, or name another "
+        "--out. What was committed before is untouched, and the same command resumes"
+    )
