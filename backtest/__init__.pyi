@@ -6,9 +6,13 @@ from backtest.fills.qlib import qlib_topk_dropout as qlib_topk_dropout
 from backtest.fills.rules import Rules as Rules
 from backtest.fills.simulate import simulate as simulate
 from backtest.fills.simulation import Simulation as Simulation
+from backtest.fills.terms import Terms as Terms
 from backtest.pipeline import run_backtest as run_backtest
+from backtest.report.export import write_tables as write_tables
 from backtest.report.tear_sheet import write_tear_sheet as write_tear_sheet
 from backtest.report.words import headline as headline
 from backtest.results import BacktestResult as BacktestResult
 from backtest.settings import BacktestSettings as BacktestSettings
 from backtest.walkforward import folds as folds
+from backtest.weights.view import View as View
+from backtest.weights.view import on_history as on_history

@@ -115,34 +115,8 @@ def run_backtest(
     elif len(targets.unit_M):
         # Orders name few symbols at a time; the benchmarks hold all that trade.
         forecast_DN = np.isfinite(prices.close_TN[row_D])
-    plans = {
-        "Equal weight": equal_weight(row_D, forecast_DN),
-        "Buy & hold": equal_weight(row_D[:1], forecast_DN[:1]),
-        title: targets,
-    }
-    held = rules.model_copy(
-        update={"stop_loss": 0.0, "trailing_stop": 0.0, "take_profit": 0.0, "max_bars": 0}
-    )
-    books: dict[str, Book] = {}
-    for name, plan in plans.items():
-        strategy = plan is targets
-        simulation = simulate(
-            plan,
-            prices,
-            settings.costs,
-            rules if strategy else held,
-            cash=settings.cash,
-            first_row=first_row,
-            last_row=last_row,
-            bars_per_year=periods,
-            compat=settings.compat,
-            terms=terms,
-        )
-        benchmark_T = None
-        if books:
-            benchmark_T = books["Equal weight"].daily["equity"].to_numpy()
-        tried = (settings.trials, settings.trials_variance) if strategy else (1, None)
-        books[name] = _book(name, simulation, periods, benchmark_T, tried)
+    span = (first_row, last_row)
+    books = _books(made, settings, {title: targets}, forecast_DN, span, periods, terms)
 
     judged = _with_outcomes(made, targets, last_row)
     in_sample = judged.filter("in_sample").select("as_of", "as_of_date").unique().sort("as_of")
@@ -185,6 +159,50 @@ def run_backtest(
         trades=trades,
         trade_figures=trade_figures(trades),
     )
+
+
+def _books(
+    made: Decisions,
+    settings: BacktestSettings,
+    strategy: Mapping[str, Targets],
+    forecast_DN: npt.NDArray[np.bool_],
+    span: tuple[int, int],
+    periods: float,
+    terms: Terms | None,
+) -> dict[str, Book]:
+    """The benchmarks, which have no exits, and the strategy, by name.
+
+    forecast_DN: names the benchmarks hold. span: first and last row.
+    """
+    rules = settings.effective_rules
+    held = rules.model_copy(
+        update={"stop_loss": 0.0, "trailing_stop": 0.0, "take_profit": 0.0, "max_bars": 0}
+    )
+    plans = {
+        "Equal weight": equal_weight(made.row_D, forecast_DN),
+        "Buy & hold": equal_weight(made.row_D[:1], forecast_DN[:1]),
+        **strategy,
+    }
+    books: dict[str, Book] = {}
+    for name, plan in plans.items():
+        simulation = simulate(
+            plan,
+            made.prices,
+            settings.costs,
+            rules if name in strategy else held,
+            cash=settings.cash,
+            first_row=span[0],
+            last_row=span[1],
+            bars_per_year=periods,
+            compat=settings.compat,
+            terms=terms,
+        )
+        benchmark_T = None
+        if books:
+            benchmark_T = books["Equal weight"].daily["equity"].to_numpy()
+        tried = (settings.trials, settings.trials_variance) if name in strategy else (1, None)
+        books[name] = _book(name, simulation, periods, benchmark_T, tried)
+    return books
 
 
 def _one_of(**given: pl.DataFrame | None) -> tuple[Kind, pl.DataFrame] | None:

@@ -111,6 +111,7 @@ def forecast(
         precision=asked.precision,
         overflow=asked.overflow,
         repair_bars=asked.repair,
+        anchor=asked.anchor,
     )
     as_ofs = _as_ofs(as_of, read.bars, read.spec)
     work = _plan(read, as_ofs, names(symbols), asked)
@@ -214,6 +215,11 @@ def _plan(
 def _run(
     read: FrameBars, loaded: LoadedModel, asked: ModelForecast, work: _Work, kind: Kind
 ) -> Forecasts:
+    if asked.calibration != "off":
+        raise ConfigError(
+            f"calibration={asked.calibration!r}: paths are calibrated by the past of a forecast "
+            "table; use 'candlecast forecast --calibration on'"
+        )
     identity = identity_of(read.spec, loaded, asked, work.as_ofs, work.bars_hash)
     job = WindowJob(
         run_id=digest(json.dumps(identity, sort_keys=True).encode()),

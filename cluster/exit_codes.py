@@ -16,6 +16,8 @@ class ExitCode(IntEnum):
     """Input or a setting that cannot be used: one line on stderr says which and why."""
     GATE = 3
     """`candlecast nightly` stopped at the quality gate; nothing was forecast."""
+    LEAK = 4
+    """`candlecast audit` found something that looks ahead."""
     INTERRUPTED = 130
     """Ctrl-C (SIGINT): nothing is left running, and the same command goes on."""
     TERMINATED = 143

@@ -31,12 +31,12 @@ class HowToForecast(Settings):
     """Everything about a forecast but the model, the bars and the dates."""
 
     universe: str = "all"
-    """all, AAPL,MSFT, top:N by traded amount, or a file of members."""
+    """all, AAPL,MSFT, top:N by traded amount, sample:N drawn by name and date, or a file."""
     lookback: int = Field(256, ge=2)
     """Bars the model sees."""
     horizon: int = Field(20, ge=1)
     """Bars it forecasts."""
-    paths: int = Field(16, ge=1)
+    paths: int = Field(64, ge=1)
     """Sampled futures per symbol and date."""
     temperature: float = Field(1.0, gt=0)
     """Divides the logits."""
@@ -54,6 +54,13 @@ class HowToForecast(Settings):
     """Keys the noise together with symbol and as_of."""
     repair: bool = True
     """Repair sampled bars that break the bar rules (counted either way)."""
+    anchor: bool = True
+    """Move paths of level-token models by the decoder's error at the last known close."""
+    calibration: Literal["off", "on", "collect"] = "off"
+    """on: publish what did best on the past, the raw paths, calibrated ones, or a baseline's.
+    collect: publish the raw paths, but keep closes to calibrate later forecasts by, as on does."""
+    calibration_symbols: int = Field(32, ge=4)
+    """Symbols per date whose raw closes are kept to calibrate by."""
     max_gap_sessions: int = Field(5, ge=0)
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
     keep_paths: bool = False
@@ -73,6 +80,11 @@ class HowToForecast(Settings):
     def device(self) -> str:
         """Of the replicas, as torch names it."""
         return "cuda:0" if self.gpus_per_replica else "cpu"
+
+    @field_validator("calibration", mode="before")
+    @classmethod
+    def _on_and_off_of_yaml(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @field_validator("shard_size", mode="before")
     @classmethod
@@ -102,8 +114,8 @@ class ModelForecast(HowToForecast):
     """How to forecast, and with which model."""
 
     model: str = "nano"
-    """nano, mini, small, base, timellm:FOLDER, a folder or a hub id; random-walk and bootstrap are
-    baselines."""
+    """nano, mini, small, base, timellm:FOLDER, a folder or a hub id, or a baseline such as
+    random-walk, bootstrap, ewma or fhs."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer, where the alias does not say it."""
     address: str | None = None
@@ -116,8 +128,8 @@ class ForecastSettings(ModelForecast):
     store: Path
     """Folder of the history, made by 'candlecast data import'."""
     as_of: str
-    """Date to forecast from (its close is known), or FROM:TO:STEP with STEP one of daily, weekly,
-    monthly or a number of sessions."""
+    """Date to forecast from (its close is known), several with commas between, or FROM:TO:STEP
+    with STEP one of daily, weekly, monthly or a number of sessions."""
     out: Place
     """Folder or URL of the forecast table; made when missing."""
     source: str | None = None

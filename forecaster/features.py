@@ -35,7 +35,7 @@ class CodedWindows(Protocol):
     scale_BF: npt.NDArray[np.float64]
     """The unit they are measured in, likewise."""
 
-    def bars(self, x_BSHF: FloatArray, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
+    def bars(self, x_BSHF: FloatArray, rows: slice = slice(None)) -> npt.NDArray[np.float64]:
         """Decoded bars that follow some of the windows, in the units of the data."""
 
 

@@ -30,8 +30,9 @@ class SamplingParams:
     """Divides the logits; > 0."""
     top_k: int = 0
     """Keep the k likeliest tokens; 0 keeps all, 1 is greedy."""
-    top_p: float = 0.9
-    """Keep the smallest set of likeliest tokens whose probability reaches this; 0 < top_p <= 1."""
+    top_p: float = 1.0
+    """Keep the smallest set of likeliest tokens whose probability reaches this, 0 < top_p <= 1;
+    below 1 intervals become too narrow."""
 
     def __post_init__(self) -> None:
         if not self.temperature > 0 or not np.isfinite(self.temperature):

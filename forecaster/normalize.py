@@ -92,9 +92,8 @@ class Levels:
         self.x_BLF = lifted.x_BLF
         self.loc_BF, self.scale_BF = lifted.loc_BF / factor_BF, lifted.scale_BF / factor_BF
 
-    def bars(self, x_BSHF: FloatArray, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
+    def bars(self, x_BSHF: FloatArray, rows: slice = slice(None)) -> npt.NDArray[np.float64]:
         """Normalised numbers back in the units of the data."""
         z = np.asarray(x_BSHF, dtype=np.float64)
-        return (z * self.scale_BF[rows, None, None] + self.loc_BF[rows, None, None]).astype(
-            np.float32
-        )
+        out: npt.NDArray[np.float64] = z * self.scale_BF[rows, None, None]
+        return out + self.loc_BF[rows, None, None]

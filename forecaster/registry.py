@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from forecaster.baselines import HistoricalBootstrap, RandomWalk
+from forecaster.baselines import BASELINES
 from forecaster.interface import Forecaster
 from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
 from forecaster.kronos.checkpoint import TRAINING_RECORD
@@ -79,10 +79,6 @@ KNOWN = {
 }
 TIMELLM = "timellm:"
 """Before the folder of a point model."""
-BASELINES: dict[str, type[RandomWalk] | type[HistoricalBootstrap]] = {
-    "random-walk": RandomWalk,
-    "bootstrap": HistoricalBootstrap,
-}
 
 
 @dataclass(frozen=True)
@@ -104,10 +100,7 @@ class LoadedModel:
 
 def known_models() -> dict[str, str]:
     """Every name `load_forecaster` takes, with a line about it."""
-    baselines = {
-        "random-walk": "baseline: Gaussian random walk with the lookback's volatility",
-        "bootstrap": "baseline: bars of the lookback drawn with replacement",
-    }
+    baselines = {name: f"baseline: {each.about}" for name, each in BASELINES.items()}
     points = {f"{TIMELLM}FOLDER": "what 'candlecast train timellm' made"}
     return {name: spec.about for name, spec in KNOWN.items()} | points | baselines
 
@@ -203,6 +196,7 @@ def load_forecaster(
     precision: Precision = "float32",
     overflow: Overflow = "trim",
     repair_bars: bool = True,
+    anchor: bool = True,
 ) -> LoadedModel:
     """Loads a model by alias, folder or hub id.
 
@@ -229,5 +223,6 @@ def load_forecaster(
         precision=precision,
         overflow=overflow,
         repair_bars=repair_bars,
+        anchor=anchor,
     )
     return LoadedModel(model, forecaster, spec.trained_through)

@@ -150,11 +150,11 @@ class Returns:
         scale[:, AMOUNT] = loc[:, AMOUNT] * VOLUME_UNIT
         self.loc_BF, self.scale_BF = loc, scale
 
-    def bars(self, x_BSHF: FloatArray, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
+    def bars(self, x_BSHF: FloatArray, rows: slice = slice(None)) -> npt.NDArray[np.float64]:
         """Bars in price units of decoded numbers that follow the lookback of some series."""
         x = np.sinh(np.clip(np.asarray(x_BSHF, dtype=np.float64), -MOST_X, MOST_X))
         state = self._known.of_paths(rows, x.shape[1])
-        values = np.empty(x.shape, dtype=np.float32)
+        values = np.empty(x.shape)
         for step in range(x.shape[2]):
             unit = state.unit()
             gap, body = _move(unit * x[:, :, step, OPEN]), _move(unit * x[:, :, step, CLOSE])

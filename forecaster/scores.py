@@ -11,6 +11,8 @@ import polars as pl
 
 Array = npt.NDArray[np.floating]
 
+WINDOWS_AT_ONCE = 256
+
 
 def crps(paths_SH: Array, actual_H: Array) -> npt.NDArray[np.float64]:
     """Continuous ranked probability score of an ensemble, per step.
@@ -29,12 +31,40 @@ def crps(paths_SH: Array, actual_H: Array) -> npt.NDArray[np.float64]:
             f"paths of shape {paths.shape} and actual values of shape {actual.shape}: needs (S, …) "
             "with S >= 2, and (…)"
         )
-    n = len(paths)
-    error = np.abs(paths - actual).mean(axis=0)
-    # Sum over pairs of |x_i - x_j| from order statistics: 2 · Σ (2k - n + 1) x_(k), k from 0.
-    weight_S = 2 * np.arange(n) - n + 1
-    spread = np.tensordot(weight_S, np.sort(paths, axis=0), axes=1) / (n * (n - 1))
-    out: npt.NDArray[np.float64] = error - spread
+    columns = window_crps(paths.reshape(1, len(paths), -1), actual.reshape(1, -1))
+    out: npt.NDArray[np.float64] = columns.reshape(actual.shape)
+    return out
+
+
+def window_crps(
+    members_NSH: Array, actual_NH: Array, *, fair: bool = True
+) -> npt.NDArray[np.float64]:
+    """`crps` of many windows, (N, H); NaN where the outcome or a member is. Without `fair` it is
+    the score of the members as a distribution, as for evenly spaced quantiles.
+
+    Members lie in the middle, as forecasts hold them: sorting along another axis of many windows
+    takes several times as long; so does fresh memory for all of them at once.
+    """
+    out = np.empty(actual_NH.shape)
+    n = members_NSH.shape[1]
+    share = 0.5 if fair else 0.5 * (n - 1) / n
+    for first in range(0, len(out), WINDOWS_AT_ONCE):
+        rows = slice(first, first + WINDOWS_AT_ONCE)
+        members = np.asarray(members_NSH[rows], np.float64)
+        error = np.abs(members - np.asarray(actual_NH[rows], np.float64)[:, None]).mean(axis=1)
+        out[rows] = error - share * mean_difference(members)
+    return out
+
+
+def mean_difference(members_NSH: Array) -> npt.NDArray[np.float64]:
+    """Mean of |x_i - x_j| over pairs of different members (Gini's mean difference), (N, H).
+
+    From order statistics: the sum over unordered pairs is Σ (2k - S + 1) x_(k), k from 0.
+    """
+    n = members_NSH.shape[1]
+    weight_S = (2 * np.arange(n) - n + 1).astype(np.float64)
+    ordered = np.sort(members_NSH, axis=1)
+    out: npt.NDArray[np.float64] = np.einsum("s,nsh->nh", weight_S, ordered) * (2 / (n * (n - 1)))
     return out
 
 

@@ -226,10 +226,11 @@ def simulate_nb(
                     r += 1
             elif due:
                 decided = t - lag
-                equity = cash
                 if lag == 0:
+                    invested = 0.0
                     for i in range(n_held):
-                        equity += shares_N[held_N[i]] * m.mark_TN[t, held_N[i]]
+                        invested += shares_N[held_N[i]] * m.mark_TN[t, held_N[i]]
+                    equity = cash + invested
                 else:
                     equity = equity_T[decided - first]
                 funds = max(equity, 0.0)

@@ -33,6 +33,7 @@ def caveats(
         *_ruined(strategy),
         *_same_bar(settings),
         *_in_sample(scores),
+        *(_calibration(rows) if rows is not None else ()),
         *_universe(scores, settings),
         *(_prices(rows, scores, prices) if rows is not None else ()),
         *(_noise(rows, horizon, settings) if rows is not None else ()),
@@ -168,6 +169,32 @@ def _in_sample(scores: pl.DataFrame) -> list[str]:
         "prove nothing."
     )
     return [sentence]
+
+
+def _calibration(rows: pl.DataFrame) -> list[str]:
+    """What the traded forecasts are, by number of dates."""
+    if "published" not in rows.columns:
+        return []
+    kinds = rows.group_by("published").agg(pl.col("as_of").n_unique().alias("dates"))
+    counts = {str(kind): n for kind, n in kinds.sort("dates", descending=True).iter_rows()}
+    total = rows["as_of"].n_unique()
+    own = counts.pop("as sampled", 0) + counts.pop("None", 0)
+    short = counts.pop("uncalibrated", 0)
+    found = []
+    if own or short:
+        found.append(
+            f"UNCALIBRATED: on {own + short} of {total} forecast dates the model's paths were "
+            "traded as sampled"
+            + (f", on {short} of them because the past was too short" if short else "")
+            + "; nothing says that their intervals and P(up) hold what they promise."
+        )
+    if counts:
+        words = ", ".join(f"{kind} on {n}" for kind, n in counts.items())
+        found.append(
+            f"Calibration: of {total} forecast dates were traded {words}: what had the lowest CRPS "
+            "on the dates before, fitted on outcomes known by then."
+        )
+    return found
 
 
 def _universe(scores: pl.DataFrame, settings: BacktestSettings) -> list[str]:

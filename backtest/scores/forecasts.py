@@ -83,7 +83,8 @@ def select_forecasts(forecasts: pl.DataFrame, settings: BacktestSettings) -> pl.
         raise BacktestInputError(
             f"forecasts lack the columns {', '.join(missing)}; found {', '.join(forecasts.columns)}"
         )
-    extra = {name for columns, _ in SCORES.values() for name in columns} | {"close_std"}
+    extra = {name for columns, _ in SCORES.values() for name in columns}
+    extra |= {"close_std", "published"}
     rows = forecasts.select(*FORECAST_COLUMNS, *sorted(extra & set(forecasts.columns)))
     for name in ("model_id", "run_id"):
         wanted = getattr(settings, name)

@@ -5,7 +5,8 @@ Heavy modules load inside the command.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -118,6 +119,8 @@ def show_summary(console: Console, settings: ForecastSettings, report: ForecastR
     if record.repaired_bars:
         n_bars = record.n_forecasts * settings.paths * settings.horizon
         line("repaired", f"{record.repaired_bars:,} of {n_bars:,} sampled bars")
+    for text in calibration_words(record.identity.get("calibration")):
+        line("published", text)
     in_sample = sum(each.in_sample for each in record.dates)
     if in_sample:
         line("IN-SAMPLE", f"{in_sample} of {len(record.dates)} dates lie in the training period")
@@ -135,3 +138,15 @@ def show_summary(console: Console, settings: ForecastSettings, report: ForecastR
     tables = f"steps, path_stats{', paths' if settings.keep_paths else ''}"
     line("table", f"{hidden(str(settings.out))} ({tables})")
     console.print(summary)
+
+
+def calibration_words(calibration: dict[str, Any] | None) -> list[str]:
+    """Which kind of paths was published on how many dates, and the newest date's reason."""
+    fits = (calibration or {}).get("fits", {})
+    if not fits:
+        return []
+    words = Counter(
+        fit["published"] if fit["calibration"] else "uncalibrated" for fit in fits.values()
+    )
+    counts = ", ".join(f"{kind} on {n} date(s)" for kind, n in words.most_common())
+    return [counts, fits[max(fits)]["status"]]

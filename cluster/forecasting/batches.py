@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from cluster.forecasting.publication import publication
 from cluster.forecasting.rows import series_notes, table_rows
 from cluster.forecasting.staging import Frames, SeriesNote
 from cluster.forecasting.work import Task, WindowJob
@@ -34,13 +35,15 @@ def forecast_batch(
     batch_BLF: where the windows are stacked; holds nothing of use afterwards.
     """
     try:
+        windows = window_batch(job, tasks, batch_BLF)
         paths = forecaster.sample_paths(
-            window_batch(job, tasks, batch_BLF),
+            windows,
             n_paths=job.paths,
             sampling=job.sampling,
             seed=job.seed,
         )
-        return series_notes(tasks, paths), table_rows(job, tasks, paths)
+        made = publication(job, windows, paths)
+        return series_notes(tasks, paths), table_rows(job, tasks, made)
     except Exception as error:
         if len(tasks) == 1:
             window = tasks[0].window

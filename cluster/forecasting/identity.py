@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cluster.settings import HowToForecast
+from forecaster.calibration.gate import Fitted
 from forecaster.registry import LoadedModel
 from market.spec import AsOf, StoreSpec
 from market.windows import SymbolSeries, window_at
@@ -56,8 +57,10 @@ def identity_of(
     settings: HowToForecast,
     as_ofs: Sequence[AsOf],
     bars: str,
+    fitted: Mapping[np.datetime64, Fitted] | None = None,
 ) -> dict[str, Any]:
-    """What the run id is the hash of; `bars` is the hash of the bars read."""
+    """What the run id is the hash of; `bars` is the hash of the bars read, `fitted` what each
+    moment's past says, where the run is to be calibrated."""
     return {
         "model_id": loaded.forecaster.model_id,
         "as_of": [as_of.close_utc.isoformat() for as_of in as_ofs],
@@ -77,4 +80,12 @@ def identity_of(
         "spec": [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],
         "trained_through": None if loaded.trained_through is None else str(loaded.trained_through),
         "bars": bars,
+        "calibration": {
+            "kept": settings.calibration_symbols,
+            "fits": {
+                str(moment): each.as_dict() for moment, each in sorted((fitted or {}).items())
+            },
+        }
+        if settings.calibration != "off"
+        else None,
     }

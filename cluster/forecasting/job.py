@@ -122,8 +122,9 @@ def run_forecast(
         precision=settings.precision,
         overflow=settings.overflow,
         repair_bars=settings.repair,
+        anchor=settings.anchor,
     )
-    plan = build_plan(history, loaded, settings)
+    plan = build_plan(history, loaded, settings, table)
     clock.lap("plan")
 
     if done := _completed(table, plan.run_id):
@@ -280,6 +281,10 @@ def _replica_job(
         memory_mb=settings.memory_mb,
         seed=settings.seed,
         repair=settings.repair,
+        anchor=settings.anchor,
+        recipe=plan.recipe,
+        fitted=plan.fitted,
+        sampled=plan.sampled,
         keep_paths=settings.keep_paths,
         staging=table.staging(plan.run_id),
         device=settings.device,
@@ -313,7 +318,7 @@ def _commit(
         raise ForecastInputError(
             f"all {len(failures)} forecasts failed, nothing was committed; first {symbol}: {error}"
         )
-    kinds: list[Kind] = ["steps", "path_stats", "paths"]
+    kinds: list[Kind] = ["steps", "path_stats", "paths", "ensembles"]
     scans = {
         kind: [pl.scan_parquet(shard.files[kind]) for shard in finished if kind in shard.files]
         for kind in kinds
@@ -322,7 +327,8 @@ def _commit(
     committed: dict[date, Committed] = {}
     for done, day in enumerate(days, start=1):
         frames = {kind: group_by_date(scans[kind], kind, day) for kind in kinds if scans[kind]}
-        if frames["steps"].height:
+        frames = {kind: frame for kind, frame in frames.items() if frame.height}
+        if "steps" in frames:
             committed[day] = table.commit(plan.run_id, model_id, day, frames, require)
         report("commit", done, len(days))
     return committed

@@ -10,23 +10,26 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
+from cluster.calibration.past import fits, past_forecasts, recipe_of
 from cluster.forecasting.identity import bars_digest, bars_read, digest, identity_of
 from cluster.settings import ForecastSettings
+from forecaster.calibration.gate import Fitted
 from forecaster.interface import FixedWindow
 from forecaster.registry import LoadedModel
 from market.errors import ForecastInputError
 from market.lake.history import MarketHistory
 from market.lake.manifest import bucket_of
-from market.lake.universe import parse_universe
+from market.lake.universe import draw, parse_universe
 from market.spec import AsOf
+from market.table.forecasts import ForecastTable
 from market.table.schema import SymbolNote
 from market.windows import SymbolSeries, eligibility
 
@@ -79,6 +82,12 @@ class Plan:
     first_sessions: dict[str, date]
     """Per symbol, the first session its windows need."""
     skipped: tuple[SymbolNote, ...]
+    recipe: str | None = None
+    """Names forecasts that can calibrate each other; None where no closes are kept."""
+    fitted: Mapping[np.datetime64, Fitted] = field(default_factory=dict)
+    """What each moment's past says."""
+    sampled: frozenset[tuple[str, np.datetime64]] = frozenset()
+    """Symbols and moments whose raw closes are kept for later nights."""
 
     def eligible(self) -> Counter[AsOf]:
         """How many symbols can be forecast from each moment."""
@@ -142,8 +151,10 @@ class Plan:
         )
 
 
-def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSettings) -> Plan:
-    """Resolve dates, universe and eligibility, and name the run.
+def build_plan(
+    history: MarketHistory, loaded: LoadedModel, settings: ForecastSettings, table: ForecastTable
+) -> Plan:
+    """Resolve dates, universe and eligibility, look at the past of the table, and name the run.
 
     Raises CandlecastError for an as_of outside the history, an empty universe, a horizon beyond
     the model's context, and where no symbol is eligible at any date.
@@ -211,7 +222,15 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
     bars_hash = hashlib.blake2b(digest_size=16)
     for symbol in sorted(digests):
         bars_hash.update(digests[symbol])
-    identity = identity_of(history.spec, loaded, settings, as_ofs, bars_hash.hexdigest())
+    recipe: str | None = None
+    fitted: dict[np.datetime64, Fitted] = {}
+    if settings.calibration != "off":
+        recipe = recipe_of(history, loaded, settings)
+    if settings.calibration == "on" and recipe is not None:
+        past = past_forecasts(table, history, recipe, settings, as_ofs)
+        fitted = fits(past, as_ofs)
+    bars = bars_hash.hexdigest()
+    identity = identity_of(history.spec, loaded, settings, as_ofs, bars, fitted)
     return Plan(
         run_id=digest(json.dumps(identity, sort_keys=True).encode()),
         identity=identity,
@@ -219,6 +238,23 @@ def build_plan(history: MarketHistory, loaded: LoadedModel, settings: ForecastSe
         members=tuple(members),
         first_sessions=first_sessions,
         skipped=skipped,
+        recipe=recipe,
+        fitted=fitted,
+        sampled=_sampled(members, settings) if recipe is not None else frozenset(),
+    )
+
+
+def _sampled(
+    members: Sequence[ShardSymbol], settings: ForecastSettings
+) -> frozenset[tuple[str, np.datetime64]]:
+    by_moment: dict[AsOf, list[str]] = defaultdict(list)
+    for member in members:
+        for as_of in member.as_ofs:
+            by_moment[as_of].append(member.symbol)
+    return frozenset(
+        (symbol, as_of.close_us)
+        for as_of, symbols in by_moment.items()
+        for symbol in draw(symbols, as_of, settings.calibration_symbols)
     )
 
 

@@ -84,6 +84,7 @@ def _load(job: ReplicaJob, weights: SharedWeights | None) -> Forecaster:
             precision=job.precision,
             overflow=job.overflow,
             repair_bars=job.repair,
+            anchor=job.anchor,
         )
     if loaded.forecaster.model_id != job.model_id:
         raise CheckpointError(

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from cluster.forecasting.publication import OWN, Publication
 from cluster.forecasting.staging import Frames, SeriesNote
 from cluster.forecasting.work import Task, WindowJob
 from forecaster.interface import SamplePaths
-from forecaster.summary import QUANTILES, summarise
+from forecaster.summary import QUANTILES, close_marginals, summarise
 from market.calendars import utc_datetime
 from market.fields import FEATURES
 from market.flags import Flag
@@ -27,8 +28,9 @@ def series_notes(tasks: Sequence[Task], paths: SamplePaths) -> list[SeriesNote]:
     ]
 
 
-def table_rows(job: WindowJob, tasks: Sequence[Task], paths: SamplePaths) -> Frames:
+def table_rows(job: WindowJob, tasks: Sequence[Task], made: Publication) -> Frames:
     """Table rows of a batch, in the order of its tasks."""
+    paths = made.paths
     summary = summarise(paths)
     n_series, n_paths, horizon = len(paths), job.paths, job.horizon
     sessions_B = [task.series.sessions_N[task.window.last - 1] for task in tasks]
@@ -58,6 +60,7 @@ def table_rows(job: WindowJob, tasks: Sequence[Task], paths: SamplePaths) -> Fra
         venue=pl.lit(job.spec.venue, dtype=pl.String),
         price_basis=pl.lit(job.spec.price_basis),
         n_paths=pl.lit(n_paths),
+        published=pl.Series(made.published, dtype=pl.String),
     )
 
     steps = _repeat(keys, horizon).with_columns(
@@ -76,15 +79,19 @@ def table_rows(job: WindowJob, tasks: Sequence[Task], paths: SamplePaths) -> Fra
                 ),
             )
         ),
+        *_raw_columns(made),
     )
     path_stats = keys.with_columns(
         pl.lit(horizon).alias("horizon"),
-        pl.Series("return_mean", list(summary.return_mean_BH)),
-        pl.Series("return_std", list(summary.return_std_BH)),
+        _lists("return_mean", summary.return_mean_BH),
+        _lists("return_std", summary.return_std_BH),
         pl.Series("expected_drawdown", summary.expected_drawdown_B),
-        pl.Series("path_volatility", summary.path_volatility_B),
+        pl.Series("path_volatility", summary.path_volatility_B, nan_to_null=True),
+        pl.Series("floored", summary.floored_B),
     )
     frames: Frames = {"steps": steps, "path_stats": path_stats}
+    if made.kept:
+        frames["ensembles"] = _ensembles(job, keys, made)
     if job.keep_paths:
         path_S, step_H = np.arange(n_paths), np.arange(1, horizon + 1)
         frames["paths"] = _repeat(keys, n_paths * horizon).with_columns(
@@ -99,6 +106,41 @@ def table_rows(job: WindowJob, tasks: Sequence[Task], paths: SamplePaths) -> Fra
         kind: frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
         for kind, frame in frames.items()
     }
+
+
+def _raw_columns(made: Publication) -> list[pl.Series]:
+    """The model's own closes beside rows that publish another's; null elsewhere."""
+    raw = close_marginals(made.raw)
+    other_B1 = np.array([each not in OWN for each in made.published])[:, None]
+    return [
+        pl.Series(
+            f"raw_{name}" if name == "p_up" else f"raw_close_{name}",
+            np.where(other_B1, values_BH, np.nan).reshape(-1),
+            nan_to_null=True,
+        )
+        for name, values_BH in raw.items()
+    ]
+
+
+def _ensembles(job: WindowJob, keys: pl.DataFrame, made: Publication) -> pl.DataFrame:
+    """Raw closes of the sampled series and of the baselines beside them."""
+    parts = []
+    for row, source, log_SH, sigma in made.kept:
+        one = keys[row].with_columns(
+            recipe=pl.lit(job.recipe),
+            source=pl.lit(source),
+            horizon=pl.lit(job.horizon),
+            sigma=pl.lit(sigma),
+            log_close=pl.Series([log_SH.reshape(-1)], dtype=pl.List(pl.Float32)),
+        )
+        parts.append(one)
+    return pl.concat(parts)
+
+
+def _lists(name: str, values_BH: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> pl.Series:
+    """One list per series; NaN is null."""
+    rows = [pl.Series(row, nan_to_null=True) for row in values_BH]
+    return pl.Series(name, rows, dtype=pl.List(pl.Float64))
 
 
 def _repeat(frame: pl.DataFrame, times: int) -> pl.DataFrame:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
+import numpy as np
+
 from cluster.forecasting.isolation import Pass
+from forecaster.calibration.gate import Fitted
 from forecaster.interface import SamplingParams
 from forecaster.kronos.engine import Precision
 from forecaster.kronos.pipeline import Overflow
@@ -15,7 +19,7 @@ from market.storage import Folder
 from market.windows import SymbolSeries, Window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WindowJob:
     """What turns windows into rows of the forecast table, wherever that happens."""
 
@@ -30,9 +34,15 @@ class WindowJob:
     sampling: SamplingParams
     seed: int
     keep_paths: bool
+    recipe: str | None = None
+    """Names forecasts that can calibrate each other; None where no closes are kept."""
+    fitted: Mapping[np.datetime64, Fitted] = field(default_factory=dict)
+    """What each moment's past says; empty where nothing is to be calibrated."""
+    sampled: frozenset[tuple[str, np.datetime64]] = frozenset()
+    """Symbols and moments whose raw closes are kept."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplicaJob(WindowJob):
     """What every replica of a run needs to know."""
 
@@ -42,6 +52,7 @@ class ReplicaJob(WindowJob):
     overflow: Overflow
     memory_mb: int | None
     repair: bool
+    anchor: bool
     staging: Folder
     device: str
     """Of the replicas, as torch names it."""

@@ -17,6 +17,7 @@ from cluster.forecasting.job import run_forecast
 from cluster.night.page import night_page
 from cluster.night.report import NightReport, Status
 from cluster.night.settings import NightlySettings
+from cluster.night.trust import earlier_nights
 from market.errors import ConfigError, StoreError
 from market.importing.files import ImportOptions, find_files, import_files
 from market.lake.history import MarketHistory
@@ -94,7 +95,8 @@ def _night(
         made = run_forecast(forecast, report, require)
     except LeaseHeldError as held:
         return night("running elsewhere", stop=str(held.holder))
-    return night("already done" if made.already_done else "done", forecast=made)
+    trust = earlier_nights(table, history, made.record.model_id, as_of)
+    return night("already done" if made.already_done else "done", forecast=made, trust=trust)
 
 
 def _import(settings: NightlySettings, out: Folder) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.forecasting.job import ForecastReport
+from cluster.night.trust import Trust
 from market.lake.quality import Quality
 
 Status = Literal["done", "already done", "running elsewhere", "stopped"]
@@ -28,6 +29,8 @@ class NightReport:
     files: int = 0
     store_version: str | None = None
     forecast: ForecastReport | None = None
+    trust: Trust | None = None
+    """How earlier nights did; None where none has an outcome yet."""
     page: Path | None = None
 
     def summary(self) -> dict[str, Any]:
@@ -46,6 +49,11 @@ class NightReport:
             "forecasts": counted.get("forecasts", 0),
             "failed": counted.get("failed", 0),
             "excluded": counted.get("excluded", 0),
+            "published": self._fit("published"),
+            "published_because": self._fit("status"),
+            "earlier_nights": self.trust.nights if self.trust else 0,
+            "coverage_80": round(self.trust.steps[0].coverage, 4) if self.trust else None,
+            "drift_alarm": self.trust.alarm if self.trust else None,
             "symbols_present": seen.present if seen else None,
             "symbols_missing": len(seen.missing) if seen else None,
             "rows_quarantined": seen.quarantined if seen else None,
@@ -58,3 +66,9 @@ class NightReport:
             else None,
             "stage_seconds": counted.get("seconds", {}),
         }
+
+    def _fit(self, key: str) -> str | None:
+        """Of what the past said, where the night was calibrated."""
+        calibration = self.forecast and self.forecast.record.identity.get("calibration")
+        fits = (calibration or {}).get("fits", {})
+        return str(fits[max(fits)][key]) if fits else None

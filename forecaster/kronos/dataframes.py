@@ -32,8 +32,8 @@ class KronosPredictor:
     """Drop-in for the reference's predictor: DataFrames in, the mean path out.
 
     `predict` and `predict_batch` keep its rules (top_p is ignored where top_k > 0, the lookback
-    slides beyond max_context, prices are not rescaled, no bar is repaired). Without a seed every
-    call draws fresh noise. `predict_paths` returns every path.
+    slides beyond max_context, prices are not rescaled, no path is anchored, no bar repaired).
+    Without a seed every call draws fresh noise. `predict_paths` returns every path.
 
     >>> predictor = KronosPredictor(model, tokenizer, max_context=512)
     >>> mean = predictor.predict(df, x_timestamp, y_timestamp, pred_len=20, sample_count=16)
@@ -54,6 +54,7 @@ class KronosPredictor:
             clip=clip,
             device=device,
             repair_bars=False,
+            anchor=False,
             tile_series=1,
         )
         self.model, self.tokenizer = self.forecaster.predictor, self.forecaster.tokenizer
@@ -141,18 +142,19 @@ class KronosPredictor:
         pred_len: int,
         T: float = 1.0,
         top_k: int = 0,
-        top_p: float = 0.9,
+        top_p: float = 1.0,
         sample_count: int = 100,
         *,
         seed: int = 0,
         symbols: Sequence[str] | None = None,
         repair_bars: bool = True,
+        anchor: bool = True,
     ) -> SamplePaths:
         """Every path of one series or of several, (B, S, H, F) in price units.
 
         The same seed, symbol and last timestamp give the same paths, alone or in any batch;
-        lookbacks may differ. Top-k and top-p both apply. Series are named "0", "1", … where no
-        symbols are given.
+        lookbacks may differ. Top-k and top-p both apply; `anchor` as in `KronosForecaster`. Series
+        are named "0", "1", … where no symbols are given.
         """
         import pandas as pd
 
@@ -160,6 +162,7 @@ class KronosPredictor:
             df, x_timestamp, y_timestamp = [df], [x_timestamp], [y_timestamp]  # type: ignore[list-item]
         forecaster = copy(self.forecaster)
         forecaster.repair_bars = repair_bars
+        forecaster.anchored = anchor and not self.tokenizer.starts_at_last_close
         sampling = SamplingParams(T, top_k, top_p)
         return _by_length(
             df,

@@ -23,7 +23,7 @@ from forecaster.kronos.sampling import draw, filtered_probs
 from forecaster.kronos.tokenizer import KronosTokenizer
 from market.errors import ForecastInputError
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 """Counts changes of this code that change the last bits of forecasts; part of a run's identity."""
 DECODED_ROWS = 1024
 """Sampled bars decoded at a time, about: enough for the products, few enough for the caches."""
@@ -122,7 +122,13 @@ class Past:
         self.prefix = self._prefilled(max(0, self.length - engine.max_context))
         kept = max(0, self.length + horizon - engine.max_context)
         past = _look_up(engine.codes, self.s1_BL[:, kept:], self.s2_BL[:, kept:])
-        _, self.decoder_caches = engine.decoder.prefill(past)
+        decoded, self.decoder_caches = engine.decoder.prefill(past)
+        self.last_BF = (
+            engine.tokenizer.head(decoded[:, -1])
+            if decoded.shape[1]
+            else past.new_full((len(x_BLF), x_BLF.shape[2]), torch.nan)
+        )
+        """The last known bar as the decoder shows it, normalised units."""
 
     def _prefilled(self, start: int) -> _Prefix:
         s1, s2 = self.s1_BL[:, start:], self.s2_BL[:, start:]

@@ -27,8 +27,9 @@ from forecaster.kronos.sampling import uniforms
 from forecaster.kronos.tiles import Generated, Tile, generate, tile_for, tiles_in_flight
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.normalize import CLIP
-from forecaster.repair import repair
+from forecaster.repair import anchor_factor, repair
 from market.errors import CheckpointError, ForecastInputError
+from market.fields import PRICES
 from market.flags import Flag
 from market.windows import time_features
 
@@ -63,6 +64,7 @@ class KronosForecaster:
         precision: Precision = "float32",
         overflow: Overflow = "trim",
         repair_bars: bool = True,
+        anchor: bool = True,
         tile_series: int | None = None,
     ) -> None:
         """threads: tiles computed at the same time on a CPU, each on one thread; None takes
@@ -72,6 +74,10 @@ class KronosForecaster:
         precision: of matrices and caches, see `Engine`. overflow: what happens where lookback +
         horizon exceed the context: "trim" drops the oldest bars before normalising, "recompute"
         slides the window as the reference does, which costs a prefill per step.
+
+        anchor: the four prices of every path are multiplied so that the decoder's error at the last
+        known close, which is known when the forecast is made, does not shift them. Tokenizers that
+        state `starts_at_last_close` need none and are left alone.
 
         tile_series: series computed together, the last tile padded; None takes `tile_for`'s,
         meant for universes, 1 suits calls that bring few series. Bits are promised between calls
@@ -97,6 +103,8 @@ class KronosForecaster:
         self.precision: Precision = precision
         self.overflow: Overflow = overflow
         self.repair_bars = repair_bars
+        self.anchored = anchor and not self.tokenizer.starts_at_last_close
+        """Whether paths are moved to start at the last close."""
         self.tile_series = tile_series
         self._max_context = max_context
 
@@ -128,6 +136,7 @@ class KronosForecaster:
             "version": NUMERICS_VERSION,
             "precision": self.precision,
             "overflow": self.overflow,
+            "anchored": self.anchored,
             "device": torch.device(device or self.device).type,
             "tile": [tile.series, tile.paths],
         }
@@ -205,8 +214,14 @@ class KronosForecaster:
             )  # fmt: skip
         for part in parts:
             rows = part.rows
-            values = coded.bars(part.bars.cpu().numpy(), rows)
+            exact = coded.bars(part.bars.cpu().numpy(), rows)
             last_close = windows.values_BLF[rows, -1, CLOSE].astype(np.float64)
+            if self.anchored and isinstance(part, Generated):
+                decoded = part.last[:, CLOSE].cpu().numpy().astype(np.float64)
+                decoded = decoded * coded.scale_BF[rows, CLOSE] + coded.loc_BF[rows, CLOSE]
+                factor = anchor_factor(decoded, last_close)
+                exact[..., : len(PRICES)] *= factor[:, None, None, None]
+            values = exact.astype(np.float32)
             repaired = np.zeros(len(values), dtype=np.int64)
             if self.repair_bars and not coded.legal:
                 values, repaired = repair(values, last_close)

@@ -58,7 +58,13 @@ class Generated(NamedTuple):
     bars: Tensor
     """(B, S, H, F) normalised units."""
     tokens: Tokens
+    last: Tensor
+    """(B, F) what the decoder makes of the last known bar, normalised units; NaN where no known bar
+    is left in its context."""
 
+
+_Part = tuple[Tensor, Tokens, Tensor]
+"""Bars, tokens and the decoded last bar of one tile."""
 
 Noise = Callable[[slice], Tensor]
 """Uniforms (B, S, H, 2) of some series; asked for as late as possible, they take most memory."""
@@ -112,23 +118,24 @@ def generate(
     starts = range(0, len(x_BLF), tile.series)
     columns = range(0, n_paths, tile.paths)
 
-    def work(start: int) -> list[Callable[[], tuple[Tensor, Tokens]]]:
+    def work(start: int) -> list[Callable[[], _Part]]:
         """One job per tile of paths; the first to run computes the past that all share."""
         rows = slice(start, min(start + tile.series, len(x_BLF)))
         shared = _Shared(lambda: _start(engine, tile, x_BLF, stamp_BTC, noise, rows, horizon))
 
-        def job(first: int) -> tuple[Tensor, Tokens]:
+        def job(first: int) -> _Part:
             past, u = shared.get()
             chosen = torch.arange(first, first + tile.paths).clamp_(max=n_paths - 1)
             tokens = past.sample(u[:, chosen.to(u.device)], sampling, reference_rule=reference_rule)
             bars = past.decode(tokens)
             keep = (slice(rows.stop - rows.start), slice(n_paths - first))
-            return bars[keep], Tokens(tokens.s1[keep], tokens.s2[keep])
+            last = past.last_BF[: rows.stop - rows.start]
+            return bars[keep], Tokens(tokens.s1[keep], tokens.s2[keep]), last
 
         return [lambda first=first: job(first) for first in columns]  # type: ignore[misc]
 
     with _workers(in_flight) as pool:
-        waiting: deque[tuple[int, list[Future[tuple[Tensor, Tokens]]]]] = deque()
+        waiting: deque[tuple[int, list[Future[_Part]]]] = deque()
         ahead = 1 + -(-in_flight // len(columns))
         for start in starts:
             waiting.append((start, [pool.submit(job) for job in work(start)]))
@@ -154,11 +161,11 @@ def _start(
     return past, noise(rows).to(x_BLF)[padded - rows.start]
 
 
-def _taken(start: int, jobs: list[Future[tuple[Tensor, Tokens]]]) -> Generated:
-    bars, tokens = zip(*(job.result() for job in jobs), strict=True)
+def _taken(start: int, jobs: list[Future[_Part]]) -> Generated:
+    bars, tokens, last = zip(*(job.result() for job in jobs), strict=True)
     s1, s2 = (torch.cat(half, dim=1) for half in zip(*tokens, strict=True))
     whole = torch.cat(bars, dim=1)
-    return Generated(slice(start, start + len(whole)), whole, Tokens(s1, s2))
+    return Generated(slice(start, start + len(whole)), whole, Tokens(s1, s2), last[0])
 
 
 class _Shared:

@@ -27,6 +27,10 @@ class KronosTokenizer(Pretrained):
     >>> tokenizer = KronosTokenizer.from_pretrained("NeoQuasar/Kronos-Tokenizer-base")
     """
 
+    starts_at_last_close = False
+    """Bars are decoded as levels, with an error that is already there at the last known bar. A
+    tokenizer of returns states True: its paths start at the last close and need no anchor."""
+
     def __init__(
         self,
         d_in: int,
@@ -52,6 +56,8 @@ class KronosTokenizer(Pretrained):
         super().__init__()
         require_known(features)
         self.features: FeatureSpace = features
+        if features == "returns":
+            self.starts_at_last_close = True
         self.d_in = d_in
         self.d_model = d_model
         self.s1_bits = s1_bits

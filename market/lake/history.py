@@ -195,7 +195,8 @@ class MarketHistory:
         return as_of_row(last.row(0))
 
     def resolve_as_of_range(self, text: str) -> list[AsOf]:
-        """The as_of dates of "START:END:STEP", both ends inclusive, or of a single date.
+        """The as_of dates of "START:END:STEP", both ends inclusive, of a single date, or of several
+        with commas between.
 
         STEP: daily (default), weekly (last session of each ISO week), monthly (last session of
         each month), or a number n for every n-th session from START. A week or month counts only
@@ -204,7 +205,8 @@ class MarketHistory:
         """
         if is_range(text):
             return range_closes(text, _session_closes(self), self.spec, self.root)
-        return [self.resolve_as_of(text)]
+        found = {self.resolve_as_of(part) for part in text.split(",")}
+        return sorted(found, key=lambda as_of: as_of.close_utc)
 
     def append(
         self,

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from hashlib import blake2b
 from pathlib import Path
 
 import polars as pl
@@ -47,11 +48,12 @@ class Universe:
 
 
 def parse_universe(text: str) -> Universe:
-    """Read "all", "top:100", "AAPL,MSFT", or the path of a file.
+    """Read "all", "top:100", "sample:32", "AAPL,MSFT", or the path of a file.
 
     A file holds one symbol per line, or CSV with the columns symbol, start, end (dates, inclusive,
     empty for open-ended; several rows per symbol are several stays). "top:100" is the 100 symbols
-    with the largest traded amount over the last 60 sessions up to as_of.
+    with the largest traded amount over the last 60 sessions up to as_of; "sample:32" draws as many
+    of those with bars by a hash of name and date, so that dates together cover the market.
     Raises ConfigError for anything else.
     """
     cleaned = text.strip()
@@ -62,6 +64,11 @@ def parse_universe(text: str) -> Universe:
         if not number.isdigit() or int(number) < 1:
             raise ConfigError(f"universe {text!r}: write top:N with a whole number N >= 1")
         return Universe(cleaned, _MostTraded(int(number)))
+    if cleaned.startswith("sample:"):
+        number = cleaned.removeprefix("sample:")
+        if not number.isdigit() or int(number) < 1:
+            raise ConfigError(f"universe {text!r}: write sample:N with a whole number N >= 1")
+        return Universe(cleaned, _Sample(int(number)))
     path = Path(cleaned)
     if path.is_file():
         return Universe(cleaned, _Members(_read_members(path)))
@@ -98,6 +105,26 @@ class _MostTraded:
             .collect()
         )
         return amounts["symbol"].to_list()
+
+
+@dataclass(frozen=True)
+class _Sample:
+    n: int
+
+    def __call__(self, history: MarketHistory, as_of: AsOf) -> list[str]:
+        tonight = history.scan(start=as_of.session, as_of=as_of.close_utc)
+        trading = tonight.select(pl.col("symbol").unique()).collect()["symbol"]
+        return draw(trading.to_list(), as_of, self.n)
+
+
+def draw(symbols: list[str], as_of: AsOf, n: int) -> list[str]:
+    """At most n of the symbols, by a hash of name and date: the same wherever it is asked, and
+    whatever the other symbols are among the n smallest hashes."""
+
+    def mark(symbol: str) -> bytes:
+        return blake2b(f"{symbol}\x1f{as_of.close_utc}".encode(), digest_size=8).digest()
+
+    return sorted(symbols, key=mark)[:n]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ how a forecast is made.
     OUT/steps/        one row per forecast bar      partitioned by model_id, as_of_date
     OUT/path_stats/   one row per (as_of, symbol)
     OUT/paths/        sampled bars, where asked for
+    OUT/ensembles/    raw closes of some symbols, where calibration is on
+    OUT/calibration/  per recipe a table of its own, of past dates forecast to calibrate by
     OUT/runs/         one JSON record per run
     OUT/plans/        what each run set out to do: symbols, shards, reasons for exclusion
     OUT/latest/       per model, venue and frequency, the newest published night
@@ -41,14 +43,19 @@ __all__ = ["Committed", "ForecastTable", "group_by_date"]
 class ForecastTable:
     """The forecasts under one folder or URL. Opening it reads nothing; a missing one fails on use.
 
-    versions pins each table to one of its versions; see `at`.
+    versions pins each table to one of its versions; see `at`. require is called right before each
+    transaction; what it raises leaves the table as it was.
     """
 
     def __init__(
-        self, root: str | Path | Folder, versions: Mapping[Kind, int] | None = None
+        self,
+        root: str | Path | Folder,
+        versions: Mapping[Kind, int] | None = None,
+        require: Callable[[], object] = lambda: None,
     ) -> None:
         self.folder = Folder(root)
         self._versions = versions
+        self._require = require
 
     @property
     def root(self) -> Path:
@@ -76,6 +83,24 @@ class ForecastTable:
         Raises StoreError where no run kept its paths.
         """
         return self._visible("paths", model_id, run_id)
+
+    def keeps(self, kind: Kind) -> bool:
+        """Whether any run kept rows of this kind."""
+        return DeltaTable.is_deltatable(self.folder.at(kind))
+
+    def ensembles(self, recipe: str) -> pl.LazyFrame | None:
+        """Raw closes of one recipe, for the dates that are in `steps`; None where none are kept."""
+        if not self.keeps("ensembles"):
+            return None
+        return self._visible("ensembles", None, None).filter(pl.col("recipe") == recipe)
+
+    def all_ensembles(self, model_id: str) -> pl.LazyFrame:
+        """Raw closes of one model, of whatever recipe, for the dates that are in `steps`."""
+        return self._visible("ensembles", model_id, None)
+
+    def hindcasts(self, recipe: str) -> ForecastTable:
+        """The table of past dates that were forecast to calibrate a recipe by."""
+        return ForecastTable(self.folder / f"calibration/{recipe}")
 
     def at(self, *, version: int | None = None, time: datetime | None = None) -> ForecastTable:
         """The table as it was: at a version of `steps`, or at a moment (UTC without time zone).
@@ -159,10 +184,13 @@ class ForecastTable:
 
     def plan(self, run_id: str) -> pl.DataFrame | None:
         """symbol, as_of, shard, reason of a run; None where no plan is stored."""
+        name = f"plans/{run_id}.parquet"
         try:
-            return pl.read_parquet(io.BytesIO(self.folder.read(f"plans/{run_id}.parquet")))
+            return pl.read_parquet(io.BytesIO(self.folder.read(name)))
         except FileNotFoundError:
             return None
+        except pl.exceptions.PolarsError as error:
+            raise StoreError(f"{self.folder.at(name)}: the plan is damaged; remove it") from error
 
     def publish(self, night: Published) -> bool:
         """Move the pointer to a committed night; False where it is there or at a later one.
@@ -190,24 +218,23 @@ class ForecastTable:
         model_id: str,
         day: date,
         frames: Mapping[Kind, pl.DataFrame],
-        require: Callable[[], object] = lambda: None,
+        require: Callable[[], object] | None = None,
     ) -> Committed:
         """Make one date of a run visible: all its rows in one transaction, once.
 
-        frames: `steps` and `path_stats`, and `paths` where kept; every row of this run, model and
-        date. Path tables are committed first and show nothing; the transaction of `steps` makes
-        all of them visible. require: called right before each transaction, see commit_rows.
+        frames: `steps` and `path_stats`, and `paths` and `ensembles` where kept; every row of this
+        run, model and date. The others are committed first and show nothing; the transaction of
+        `steps` makes all of them visible. require: as in the class, for this commit.
 
         Safe to repeat and to race: of two runs of one (model, as_of, venue, freq) one wins whole.
         Raises StoreError where the table cannot be written, with nothing of `steps` changed.
         """
         outcome = Committed(new=False)
         versions: dict[Kind, int] = {}
+        guarded = self if require is None else ForecastTable(self.folder, require=require)
         for kind in KINDS:
             if kind in frames:
-                outcome, versions[kind] = self._commit(
-                    kind, run_id, model_id, day, frames[kind], require
-                )
+                outcome, versions[kind] = guarded._commit(kind, run_id, model_id, day, frames[kind])
         if "steps" in versions:
             # What grows only holds, by now, the rows of every run that this version of steps shows.
             versions |= {
@@ -222,9 +249,8 @@ class ForecastTable:
         model_id: str,
         day: date,
         frame: pl.DataFrame,
-        require: Callable[[], object] = lambda: None,
     ) -> tuple[Committed, int]:
-        return commit_rows(self.folder, kind, run_id, model_id, day, frame, require)
+        return commit_rows(self.folder, kind, run_id, model_id, day, frame, self._require)
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 A row of `steps` is one forecast bar: what the sampled paths of one symbol, seen from one as_of,
 say about one coming bar. `path_stats` holds, per (as_of, symbol), what marginals cannot give.
-`paths` holds the sampled bars themselves, where they were asked for.
+`paths` holds the sampled bars themselves, where they were asked for. `ensembles` holds the raw
+closes of some symbols and of baselines beside them, which later nights are calibrated by.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ STEPS_SCHEMA = pl.Schema(
         "data_through": _UTC,
         "price_basis": pl.String(),
         "flags": pl.Int32(),
+        "published": pl.String(),
     }
     | {
         f"{feature}_{statistic}": pl.Float64()
@@ -54,7 +56,13 @@ STEPS_SCHEMA = pl.Schema(
         for statistic in ("mean", "std", *QUANTILE_NAMES)
     }
     | {"p_up": pl.Float64()}
+    | {f"raw_close_{statistic}": pl.Float64() for statistic in ("mean", "std", *QUANTILE_NAMES)}
+    | {"raw_p_up": pl.Float64()}
 )
+"""`published` says what the row's numbers are of: `as sampled` where no calibration was asked for,
+else `raw`, `calibrated` or a baseline's name, after what did best so far; `uncalibrated` where the
+past was too short. The raw_ columns hold the model's own close beside a published one of another
+kind; elsewhere they are null."""
 
 PATH_STATS_SCHEMA = pl.Schema(
     _KEY
@@ -65,6 +73,7 @@ PATH_STATS_SCHEMA = pl.Schema(
         "return_std": pl.List(pl.Float64()),
         "expected_drawdown": pl.Float64(),
         "path_volatility": pl.Float64(),
+        "floored": pl.Int32(),
     }
 )
 
@@ -74,18 +83,37 @@ PATHS_SCHEMA = pl.Schema(
     | {feature: pl.Float32() for feature in FEATURES}
 )
 
-Kind = Literal["steps", "path_stats", "paths"]
-KINDS: tuple[Kind, ...] = ("paths", "path_stats", "steps")
+ENSEMBLES_SCHEMA = pl.Schema(
+    _KEY
+    | {
+        "recipe": pl.String(),
+        "source": pl.String(),
+        "n_paths": pl.Int32(),
+        "horizon": pl.Int32(),
+        "last_close": pl.Float64(),
+        "sigma": pl.Float64(),
+        "log_close": pl.List(pl.Float32()),
+    }
+)
+"""log_close: log returns from the last close, path by path, n_paths × horizon numbers. sigma: the
+volatility of one bar known at as_of. recipe: hash of what the forecasts depend on beside their
+windows; only forecasts of one recipe say something about each other. source: `model`, or a
+baseline's name."""
+
+Kind = Literal["steps", "path_stats", "paths", "ensembles"]
+KINDS: tuple[Kind, ...] = ("ensembles", "paths", "path_stats", "steps")
 """In the order of commits: steps, which makes a date visible, comes last."""
 SCHEMAS: dict[Kind, pl.Schema] = {
     "steps": STEPS_SCHEMA,
     "path_stats": PATH_STATS_SCHEMA,
     "paths": PATHS_SCHEMA,
+    "ensembles": ENSEMBLES_SCHEMA,
 }
 ROW_ORDER: dict[Kind, list[str]] = {
     "steps": ["as_of", "symbol", "step"],
     "path_stats": ["as_of", "symbol"],
     "paths": ["as_of", "symbol", "path", "step"],
+    "ensembles": ["as_of", "symbol", "source"],
 }
 
 

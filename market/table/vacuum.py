@@ -107,7 +107,10 @@ def _orphans(table: ForecastTable, age: timedelta) -> Iterator[tuple[str, int]]:
             continue
         folder = table.folder / kind
         files = folder.files()
-        shown = _referred(folder, [name for name in files if name.startswith("_delta_log/")])
+        logs = [name for name in files if name.startswith("_delta_log/")]
+        if not logs:  # listed by another name than Delta reads it by: nothing is known
+            continue
+        shown = _referred(folder, logs)
         for name, (size, written) in sorted(files.items()):
             old = time.time() - written > age.total_seconds()
             data = name.endswith(".parquet") and not name.startswith("_delta_log/")

@@ -39,7 +39,7 @@ def table(market: Market) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def plan(market: Market, table: pl.DataFrame) -> SweepPlan:
-    base = BacktestSettings(cash=50_000.0, end=market.days[79])
+    base = BacktestSettings(cash=50_000.0, end=market.days[79], n_drop=1)
     return plan_sweep(base, expand(GRID), market.bars, forecasts=table, blocks=6)
 
 

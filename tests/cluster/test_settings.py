@@ -20,7 +20,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     file = tmp_path / "f.yaml"
     file.write_text(yaml.safe_dump(REQUIRED | {"lookback": 100, "horizon": 7}))
     settings = load_settings(file, ForecastSettings, {"horizon": 9, "paths": None})
-    assert (settings.lookback, settings.horizon, settings.paths) == (100, 9, 16)
+    assert (settings.lookback, settings.horizon, settings.paths) == (100, 9, 64)
     assert settings.store == Path("s")
 
 

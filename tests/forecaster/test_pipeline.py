@@ -12,8 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecaster import (
-    Forecaster,
-    HistoricalBootstrap,
     Kronos,
     KronosForecaster,
     KronosPredictor,
@@ -25,11 +23,13 @@ from forecaster import (
 )
 from forecaster.interface import CLOSE
 from forecaster.normalize import normalise, power_of_ten
-from forecaster.repair import repair
+from forecaster.quantiles import ensemble_quantiles
+from forecaster.repair import anchor_factor, repair
 from forecaster.returns import mirrored
 from forecaster.summary import QUANTILES
 from market.errors import ForecastInputError
 from market.processes import DAILY, simulate_processes
+from market.windows import time_features
 
 from .conftest import random_windows, small_predictor, small_tokenizer
 
@@ -51,7 +51,8 @@ def frame(i: int = 0) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
 def test_predict_is_the_mean_of_the_paths(predictor: KronosPredictor) -> None:
     df, x, y = frame()
     mean = predictor.predict(df, x, y, 5, sample_count=4, seed=0)
-    paths = predictor.predict_paths(df, x, y, 5, sample_count=4, seed=0, repair_bars=False)
+    reference = {"top_p": 0.9, "repair_bars": False, "anchor": False}
+    paths = predictor.predict_paths(df, x, y, 5, sample_count=4, seed=0, **reference)
     assert paths.values_BSHF.shape == (1, 4, 5, 6)
     np.testing.assert_allclose(mean.to_numpy(), paths.values_BSHF[0].mean(axis=0), rtol=1e-6)
     assert mean.dtypes.eq(np.float32).all()
@@ -113,21 +114,41 @@ def test_lookbacks_may_differ_in_one_call(predictor: KronosPredictor) -> None:
         assert predictor.predict(df, x, y, 5, top_k=1).equals(mean)
 
 
-@pytest.mark.parametrize("baseline", [RandomWalk(), HistoricalBootstrap()])
-def test_baselines_are_forecasters(baseline: Forecaster) -> None:
-    assert isinstance(baseline, Forecaster)
-    windows = random_windows(3, 60, 10)
-    options = {"n_paths": 400, "sampling": SamplingParams(), "seed": 2}
-    paths = baseline.sample_paths(windows, **options)  # type: ignore[arg-type]
-    alone = baseline.sample_paths(windows.rows(np.array([1])), **options)  # type: ignore[arg-type]
-    assert np.array_equal(alone.values_BSHF[0], paths.values_BSHF[1])
-    _, changed = repair(paths.values_BSHF, paths.last_close_B)
-    assert not changed.any()
-    log_return = np.log(paths.values_BSHF[..., -1, 3] / paths.last_close_B[:, None])
-    step = np.diff(np.log(windows.values_BLF[..., 3]), axis=1).std(axis=1)
-    np.testing.assert_allclose(log_return.std(axis=1), step * np.sqrt(10), rtol=0.15)
-    if isinstance(baseline, RandomWalk):
-        assert (abs(log_return.mean(axis=1)) < 4 * step * np.sqrt(10 / 400)).all()
+def test_the_anchor_moves_prices_by_the_known_error_of_the_last_close(
+    predictor: KronosPredictor,
+) -> None:
+    df, x, y = frame()
+    options = {"sample_count": 4, "seed": 0, "repair_bars": False}
+    free = predictor.predict_paths(df, x, y, 5, anchor=False, **options)
+    held = predictor.predict_paths(df, x, y, 5, **options)
+    factor = held.values_BSHF[..., :4].astype(np.float64) / free.values_BSHF[..., :4]
+    np.testing.assert_allclose(factor, factor[0, 0, 0, 0], rtol=1e-5)
+    assert factor[0, 0, 0, 0] != 1
+    assert np.array_equal(held.values_BSHF[..., 4:], free.values_BSHF[..., 4:]), "not the volume"
+
+    forecaster = predictor.forecaster
+    past = forecaster.engine.past
+    x_BLF, loc, scale = normalise(df.to_numpy()[None])
+    stamps = time_features(np.array([*x, *y], "datetime64[us]"))[None].astype(np.int64)
+    decoded = past(torch.from_numpy(x_BLF), torch.from_numpy(stamps), 5).last_BF
+    last_close = float(decoded[0, 3]) * scale[0, 3] + loc[0, 3]
+    assert factor[0, 0, 0, 0] == pytest.approx(df["close"].iloc[-1] / last_close, rel=1e-4)
+
+
+def test_a_tokenizer_that_starts_at_the_last_close_is_left_alone(
+    predictor: KronosPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = KronosForecaster(predictor.tokenizer, predictor.model, anchor=False)
+    held = KronosForecaster(predictor.tokenizer, predictor.model)
+    monkeypatch.setattr(type(predictor.tokenizer), "starts_at_last_close", True)
+    stated = KronosForecaster(predictor.tokenizer, predictor.model)
+    marks = [each.numerics(4)["anchored"] for each in (free, held, stated)]
+    assert marks == [False, True, False]
+
+
+def test_an_error_that_says_nothing_moves_nothing() -> None:
+    decoded, last = np.array([np.nan, -3.0, 0.0, 50.0]), np.full(4, 100.0)
+    assert anchor_factor(decoded, last).tolist() == [1, 1, 1, 2]
 
 
 @given(st.integers(2, 30), st.floats(1e-3, 1e4))
@@ -169,17 +190,62 @@ def test_summary_numbers() -> None:
     last = paths.last_close_B[:, None]
     np.testing.assert_allclose(summary.mean_BHF[..., 3], close.mean(axis=1), rtol=1e-12)
     np.testing.assert_allclose(summary.p_up_BH, (close > last[:, None]).mean(axis=1))
+    np.testing.assert_allclose(summary.std_BHF[..., 3], close.std(axis=1, ddof=1), rtol=1e-12)
+    ordered = np.sort(close[0], axis=0)
     for i, q in enumerate(QUANTILES):
-        expected = pd.DataFrame(close[0]).quantile(q).to_numpy()
-        np.testing.assert_allclose(summary.quantiles_BHFQ[0, :, 3, i], expected, rtol=1e-12)
-    returns = close / last[:, None] - 1
+        k = int(q * 151)  # type 6: member k holds level k / 151
+        assert (ordered[k - 1] <= summary.quantiles_BHFQ[0, :, 3, i]).all()
+        assert (summary.quantiles_BHFQ[0, :, 3, i] <= ordered[k]).all()
+    returns = np.log(close / last[:, None])
     np.testing.assert_allclose(summary.return_mean_BH, returns.mean(axis=1), atol=1e-15)
-    np.testing.assert_allclose(summary.return_std_BH, returns.std(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(summary.return_std_BH, returns.std(axis=1, ddof=1), rtol=1e-12)
     path = np.concatenate(([last[0, 0]], close[0, 0]))
     by_hand = max(1 - path[j] / path[i] for i in range(5) for j in range(i, 5))
     one = dataclasses.replace(paths, values_BSHF=paths.values_BSHF[:, :1])
     assert summarise(one).expected_drawdown_B[0] == pytest.approx(by_hand)
-    assert summarise(one).path_volatility_B[0] == pytest.approx(np.std(path[1:] / path[:-1] - 1))
+    alone = summarise(one)
+    assert alone.path_volatility_B[0] == pytest.approx(np.std(np.diff(np.log(path)), ddof=1))
+    assert np.isnan(alone.std_BHF).all()
+    assert np.array_equal(alone.quantiles_BHFQ[..., 4], one.values_BSHF[:, 0].astype(np.float64))
+
+
+def test_floored_paths_are_counted_and_left_out_of_return_statistics() -> None:
+    windows = random_windows(2, 30, 4)
+    paths = RandomWalk().sample_paths(windows, n_paths=20, sampling=SamplingParams(), seed=0)
+    broken = paths.values_BSHF.copy()
+    broken[0, :3, 2:, :4] = -1.0
+    repaired, _ = repair(broken, paths.last_close_B)
+    summary = summarise(dataclasses.replace(paths, values_BSHF=repaired))
+    assert summary.floored_B.tolist() == [3, 0]
+    kept = summarise(dataclasses.replace(paths, values_BSHF=paths.values_BSHF[:, 3:]))
+    assert summary.path_volatility_B[0] == kept.path_volatility_B[0]
+    assert np.array_equal(summary.return_std_BH[0], kept.return_std_BH[0])
+    assert summary.path_volatility_B[0] < 0.1, "not thousands of percent per bar"
+    nothing = np.full_like(broken, -1.0)
+    assert np.isnan(summarise(dataclasses.replace(paths, values_BSHF=nothing)).return_mean_BH).all()
+
+
+@pytest.mark.parametrize("n_paths", [16, 64, 256])
+def test_a_perfect_forecaster_covers_what_it_says(n_paths: int) -> None:
+    rng = np.random.default_rng(n_paths)
+    series, horizon = 12_000 if n_paths < 100 else 6_000, 8
+    close = 100 * np.exp(0.02 * rng.standard_normal((n_paths + 1, series * horizon)))
+    members, actual = np.sort(close[:-1], axis=0), close[-1]
+    for level in (0.5, 0.8, 0.9):
+        low, high = ensemble_quantiles(members, ((1 - level) / 2, (1 + level) / 2))
+        assert ((low <= actual) & (actual <= high)).mean() == pytest.approx(level, abs=0.005)
+
+
+@given(st.integers(2, 40), st.integers(0, 1000), st.floats(0.01, 5))
+def test_quantiles_rise_with_their_level_and_prices_stay_positive(
+    n_paths: int, seed: int, spread: float
+) -> None:
+    members = np.sort(np.exp(spread * np.random.default_rng(seed).standard_normal((n_paths, 3))), 0)
+    found = ensemble_quantiles(members, QUANTILES)
+    assert (np.diff(found, axis=0) >= 0).all()
+    assert (found > 0).all()
+    bounded = ensemble_quantiles(np.maximum(members - 1, 0), QUANTILES)
+    assert (bounded >= 0).all(), "volume stays at zero"
 
 
 def test_tails_need_enough_paths() -> None:

@@ -28,7 +28,7 @@ def windows(seed: int = 7, count: int = 6, session: Session = DAILY) -> Array:
 def there_and_back(values_BTF: Array, lookback: int = LOOKBACK) -> npt.NDArray[np.float32]:
     """The horizon coded in units known at the lookback's end, and decoded."""
     coded = Returns(values_BTF, lookback)
-    return coded.bars(coded.x_BLF[:, None, lookback:])[:, 0]
+    return coded.bars(coded.x_BLF[:, None, lookback:])[:, 0].astype(np.float32)
 
 
 @pytest.mark.parametrize("session", [DAILY, *SESSIONS])
@@ -41,7 +41,7 @@ def test_what_is_coded_comes_back(session: Session) -> None:
 def test_the_first_decoded_bar_follows_the_last_known_close() -> None:
     values = windows()
     coded = Returns(values[:, :LOOKBACK])
-    flat = coded.bars(np.zeros((len(values), 2, 3, 6)))
+    flat = coded.bars(np.zeros((len(values), 2, 3, 6))).astype(np.float32)
     prices = values[:, LOOKBACK - 1, CLOSE].astype(np.float32)
     assert (flat[..., :VOLUME] == prices[:, None, None, None]).all()
 
@@ -142,7 +142,7 @@ def test_flat_bars_stay_finite_and_wake_up() -> None:
 def test_any_numbers_decode_to_legal_bars(seed: int, spread: float) -> None:
     values = windows(session=SESSIONS[seed % len(SESSIONS)])[:, :LOOKBACK]
     noise = np.random.default_rng(seed).normal(0, spread, (len(values), 4, HORIZON, 6))
-    found = Returns(values).bars(noise)
+    found = Returns(values).bars(noise).astype(np.float32)
     assert np.isfinite(found).all()
     assert (found[..., :VOLUME] > 0).all()
     assert (found[..., VOLUME:] >= 0).all()

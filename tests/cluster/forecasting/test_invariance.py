@@ -70,7 +70,9 @@ def test_a_bar_that_was_read_changes_the_run(
     loaded = load_forecaster("random-walk")
     stores = {"as is": bars, "changed": changed, "shorter": bars.filter(early)}
     plans = {
-        name: build_plan(make_store(tmp_path / name, frame), loaded, settings).run_id
+        name: build_plan(
+            make_store(tmp_path / name, frame), loaded, settings, ForecastTable(tmp_path / "none")
+        ).run_id
         for name, frame in stores.items()
     }
     assert plans["as is"] != plans["changed"]

@@ -41,6 +41,22 @@ def test_most_traded_up_to_as_of(history: MarketHistory) -> None:
     assert members(history, "top:99") == ["LATE", "MID", "OLD"]
 
 
+def test_samples_are_drawn_from_those_trading_at_the_date(history: MarketHistory) -> None:
+    assert members(history, "sample:9") == ["LATE", "MID", "OLD"]
+    assert members(history, "sample:9", "2024-01-31") == ["MID", "OLD"]
+    days = history.sessions()[10:35]
+    drawn = {tuple(members(history, "sample:1", str(day))) for day in days}
+    assert len(drawn) == 3, "dates together cover the market"
+    assert members(history, "sample:1") == members(history, "sample:1"), "and each repeats"
+    with pytest.raises(ConfigError, match="write sample:N"):
+        members(history, "sample:few")
+
+
+def test_several_dates_are_written_with_commas(history: MarketHistory) -> None:
+    found = history.resolve_as_of_range("2024-02-15,2024-01-31,2024-02-15")
+    assert [str(each.session) for each in found] == ["2024-01-31", "2024-02-15"]
+
+
 def test_lists(history: MarketHistory) -> None:
     assert members(history, " OLD, LATE,OLD") == ["LATE", "OLD"]
     with pytest.raises(ConfigError, match=r"NONE is not in .* such as LATE, MID, OLD"):

@@ -1,0 +1,1 @@
+"""Forecasts meet what happened: outcomes, the past that calibrates, and the job that makes it."""
