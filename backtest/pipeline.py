@@ -17,6 +17,7 @@ from backtest.figures.ic import overlap, rank_ic
 from backtest.figures.metrics import bars_per_year
 from backtest.figures.summary import summarise_book
 from backtest.figures.trades import trade_figures, trades_of
+from backtest.figures.widths import interval_widths
 from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulate import simulate
@@ -139,6 +140,7 @@ def run_backtest(
         ic=rank_ic(judged, overlap(row_D, made.horizon)),
         picks_above_median=_picks_above_median(judged),
         fans=fans,
+        widths=() if rows is None else interval_widths(rows, judged, made.horizon),
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=_spans(judged, prices, row_D, last_row),
         caveats=(

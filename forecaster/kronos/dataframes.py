@@ -115,7 +115,6 @@ class KronosPredictor:
         import pandas as pd
 
         seed = secrets.randbits(63) if seed is None else seed
-        factor_BF = np.ones((len(df_list), len(FEATURES)))
 
         def paths_of(windows: WindowBatch) -> SamplePaths:
             return SamplePaths.join(
@@ -124,7 +123,7 @@ class KronosPredictor:
                     sample_count,
                     SamplingParams(T, top_k, top_p),
                     seed,
-                    factor_BF=factor_BF[: len(windows)],
+                    lift=False,
                     reference_rule=True,
                 )
             )
