@@ -17,12 +17,13 @@ from backtest.figures.ic import overlap, rank_ic
 from backtest.figures.metrics import bars_per_year
 from backtest.figures.summary import summarise_book
 from backtest.figures.trades import trade_figures, trades_of
+from backtest.figures.widths import interval_widths
 from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
 from backtest.fills.terms import Terms
-from backtest.report.caveats import caveats
+from backtest.report.caveats import caveats, suspected
 from backtest.results import BacktestResult, Book, Fan
 from backtest.scores.brought import Kind
 from backtest.scores.decisions import Decisions, decide
@@ -139,18 +140,22 @@ def run_backtest(
         ic=rank_ic(judged, overlap(row_D, made.horizon)),
         picks_above_median=_picks_above_median(judged),
         fans=fans,
+        widths=() if rows is None else interval_widths(rows, judged, made.horizon),
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=_spans(judged, prices, row_D, last_row),
-        caveats=caveats(
-            rows,
-            judged,
-            prices,
-            settings,
-            strategy_book,
-            made.horizon,
-            last_row,
-            held_nothing=_held_nothing(made, targets),
-            left_out=made.left_out,
+        caveats=(
+            *suspected(bars),
+            *caveats(
+                rows,
+                judged,
+                prices,
+                settings,
+                strategy_book,
+                made.horizon,
+                last_row,
+                held_nothing=_held_nothing(made, targets),
+                left_out=made.left_out,
+            ),
         ),
         provenance=dict(provenance or {}),
         prices=prices,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from backtest.figures.trades import TradeFigures
+from backtest.figures.widths import WidthGroup
 from backtest.fills.prices import PriceTable
 from backtest.fills.simulation import Simulation
 from backtest.settings import BacktestSettings
@@ -156,6 +157,8 @@ class BacktestResult:
     picks_above_median: float
     """Share of the names picked whose realised return beat their date's median; 0.5 is luck."""
     fans: tuple[Fan, ...]
+    widths: tuple[WidthGroup, ...]
+    """Forecasts in fifths by the width of their last interval; empty for scores."""
     in_sample_dates: tuple[str, ...]
     """Forecast dates not after the model's training cut-off, ISO."""
     in_sample_spans: tuple[tuple[np.datetime64, np.datetime64], ...]

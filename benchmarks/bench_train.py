@@ -37,11 +37,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from cluster.training.job import run_training
 from cluster.training.request import TrainingRequest
 from forecaster.training import PredictorTraining, Surroundings, TrainingRun, TrainingSeries
-from forecaster.training.config import SimulatedMarkets
 from forecaster.training.data.series_file import open_series, store_series
 from forecaster.training.data.sources import simulated_series
 from forecaster.training.objectives import PredictorObjective
 from forecaster.training.run_log import read_metrics
+from forecaster.training.simulations import SimulatedMarkets
 from market.fields import FEATURES
 
 MARKET = SimulatedMarkets(seeds=(1900,), n_symbols=60, n_sessions=2500)

@@ -3,7 +3,7 @@
     python benchmarks/evaluate_tokens.py --store LAKE [--store LAKE …] [--model FOLDER]
         [--other LAKE --since DATE]
 
-Measures on the validation year of configs/train/nano_tokenizer.yaml: symbols trained on at later
+Measures on the validation year of configs/train/*_tokenizer.yaml: symbols trained on at later
 dates, and symbols never trained on. Beside the tokenizer stands a scalar quantizer that spends the
 same bits evenly on the six features: floor(2^(bits/6)) Lloyd–Max levels each, fitted on training
 windows. Other markets and bar lengths are measured beside them on all their windows whose horizon
@@ -24,7 +24,13 @@ from forecaster.interface import CLOSE
 from forecaster.kronos import Kronos, KronosTokenizer
 from forecaster.registry import resolve_model
 from forecaster.training.config import TokenizerTraining
-from forecaster.training.data.pools import Pool, TrainingBatch, unbroken_runs, validation_batches
+from forecaster.training.data.pools import (
+    Pool,
+    TrainingBatch,
+    View,
+    unbroken_runs,
+    validation_batches,
+)
 from forecaster.training.data.sources import history_series
 from forecaster.training.data.splits import split_series
 from forecaster.training.validation import measure_predictor, measure_tokenizer
@@ -34,7 +40,7 @@ from market.lake.history import MarketHistory
 Array = npt.NDArray[np.float64]
 OTHER_GAP_DAYS = 15
 """Holidays of other markets last longer than the training data's: the Spring Festival of 2020."""
-CONFIG = Path(__file__).parent.parent / "configs" / "train" / "nano_tokenizer.yaml"
+CONFIGS = Path(__file__).parent.parent / "configs" / "train"
 
 
 def lloyd_max(values: Array, levels: int) -> Array:
@@ -66,7 +72,9 @@ def main() -> None:
     spec = resolve_model(args.model)
     tokenizer = KronosTokenizer.from_pretrained(spec.tokenizer)
     predictor = Kronos.from_pretrained(spec.predictor)
-    settings = TokenizerTraining.model_validate(yaml.safe_load(CONFIG.read_text()))
+    settings = TokenizerTraining.model_validate(
+        yaml.safe_load((CONFIGS / f"{tokenizer.features}_tokenizer.yaml").read_text())
+    )
     data = settings.data.model_copy(update={"simulated": None, "simulated_share": 0.0})
     split = split_series(
         history_series([MarketHistory.open(each) for each in args.store]), data, settings.windows
@@ -77,7 +85,7 @@ def main() -> None:
             pool,
             lookback=args.lookback,
             horizon=args.horizon,
-            clip=settings.windows.clip,
+            view=View(tokenizer.features, settings.windows.clip),
             count=args.windows,
             size=64,
         )

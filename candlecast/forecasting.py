@@ -169,7 +169,8 @@ def _plan(
         )
     last = as_ofs[-1]
     known = {
-        s.symbol: s for s in series_of(read.bars.filter(pl.col("close_utc") <= last.close_utc))
+        s.symbol: s
+        for s in series_of(read.bars.filter(pl.col("close_utc") <= last.close_utc), spec=read.spec)
     }
     sessions = read.bars.filter(pl.col("session") <= last.session)["session"].unique().sort()
     sessions_S = sessions.to_numpy().astype("datetime64[D]")
@@ -191,6 +192,7 @@ def _plan(
                     asked.lookback,
                     sessions=sessions_S,
                     max_gap_sessions=asked.max_gap_sessions,
+                    allow_suspected_splits=asked.allow_suspected_splits,
                 )
             )
             if reason is None and series is not None:
@@ -200,7 +202,12 @@ def _plan(
                 missing.append((symbol, as_of.close_utc, str(reason)))
         if series is not None and eligible:
             hashed.update(
-                bars_digest(series, bars_read(series, eligible, asked.lookback), eligible)
+                bars_digest(
+                    series,
+                    bars_read(series, eligible, asked.lookback),
+                    eligible,
+                    asked.lookback,
+                )
             )
     if not tasks:
         first = f"{missing[0][0]}: {missing[0][2]}"

@@ -61,7 +61,7 @@ def import_options(
         side = None if label is None else Label(label)
     except ValueError:
         raise ConfigError(f"label={label!r}: must be start, end or session") from None
-    return ImportOptions(venue, freq, tz, side, columns or {}, symbol)
+    return ImportOptions(venue, freq, tz, side, columns or {}, symbol=symbol)
 
 
 def names(value: str | Iterable[str] | None) -> list[str] | None:

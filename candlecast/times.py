@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candlecast.errors import speaks_python
-from market.calendars import canonical_venue, venue_tz
 from market.calendars import future_timestamps as _future
 from market.errors import ConfigError
+from market.exchange_sessions import canonical_venue, venue_tz
 from market.spec import DAILY, Label, StoreSpec, parse_freq
 
 if TYPE_CHECKING:

@@ -63,6 +63,8 @@ class HowToForecast(Settings):
     """Symbols per date whose raw closes are kept to calibrate by."""
     max_gap_sessions: int = Field(5, ge=0)
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
+    allow_suspected_splits: bool = False
+    """Forecast windows that hold a move like a split that no corporate action explains, flagged."""
     keep_paths: bool = False
     """Also keep every sampled bar."""
     replicas: Literal["auto"] | int | str = "auto"

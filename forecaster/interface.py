@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from market.errors import ConfigError, ForecastInputError
-from market.fields import FEATURES
+from market.fields import FEATURES, PRICES
 
 CLOSE = FEATURES.index("close")
 
@@ -59,6 +59,8 @@ class WindowBatch:
     """Exchange-local bar labels, datetime64[us]."""
     future_BH: TimeArray
     """Exchange-local labels of the bars to forecast, datetime64[us]."""
+    any_price: bool = False
+    """Take prices of zero and below, as the reference does; otherwise they are refused."""
 
     def __post_init__(self) -> None:
         b = len(self.symbols)
@@ -91,6 +93,15 @@ class WindowBatch:
                 "finite (rule: finite). Import the bars through 'candlecast data import', which "
                 "quarantines such rows."
             )
+        prices_BLP = self.values_BLF[..., : len(PRICES)]
+        if not self.any_price and prices_BLP.size and prices_BLP.min() <= 0:
+            i, row, column = (int(at[0]) for at in np.nonzero(prices_BLP <= 0))
+            raise ForecastInputError(
+                f"{self.symbols[i]}: bar {self.timestamps_BL[i, row]} has {PRICES[column]} "
+                f"{prices_BLP[i, row, column]:.10g} (rule: price > 0). Repaired paths would be "
+                "worth nothing; shift the series, or use KronosPredictor.predict, which repairs "
+                "nothing."
+            )
 
     @property
     def lookback(self) -> int:
@@ -112,6 +123,7 @@ class WindowBatch:
             values_BLF=self.values_BLF[chosen],
             timestamps_BL=self.timestamps_BL[chosen],
             future_BH=self.future_BH[chosen],
+            any_price=self.any_price,
         )
 
     def last_bars(self, n: int) -> WindowBatch:

@@ -64,3 +64,36 @@ def _lift(value_B: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     small = (value_B > 0) & (value_B < 1)
     exponent = 1 - np.floor(np.log10(np.where(small, value_B, 10.0)))
     return np.where(small, 10.0**exponent, 1.0)
+
+
+class Levels:
+    """Windows of standardised prices and volumes, and the way back.
+
+    lift: multiplies prices and volumes below 1 by a power of ten while the model sees them.
+    """
+
+    legal = False
+    mirror: tuple[int, ...] | None = None
+
+    def __init__(
+        self,
+        values_BTF: FloatArray,
+        *,
+        clip: float = CLIP,
+        lookback: int | None = None,
+        lift: bool = True,
+    ) -> None:
+        factor_BF = (
+            power_of_ten(values_BTF[:, :lookback])
+            if lift
+            else np.ones((values_BTF.shape[0], values_BTF.shape[2]))
+        )
+        lifted = normalise(values_BTF * factor_BF[:, None], clip, lookback)
+        self.x_BLF = lifted.x_BLF
+        self.loc_BF, self.scale_BF = lifted.loc_BF / factor_BF, lifted.scale_BF / factor_BF
+
+    def bars(self, x_BSHF: FloatArray, rows: slice = slice(None)) -> npt.NDArray[np.float64]:
+        """Normalised numbers back in the units of the data."""
+        z = np.asarray(x_BSHF, dtype=np.float64)
+        out: npt.NDArray[np.float64] = z * self.scale_BF[rows, None, None]
+        return out + self.loc_BF[rows, None, None]

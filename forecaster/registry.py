@@ -46,7 +46,14 @@ KNOWN = {
         str(MODELS / "nano" / "predictor"),
         512,
         date(2015, 12, 31),
-        "in the package; daily US equities 2013-2015 and simulated markets",
+        "in the package; returns; daily US equities 2013-2015 and simulated bars",
+    ),
+    "nano-levels": ModelSpec(
+        str(MODELS / "nano-levels" / "tokenizer"),
+        str(MODELS / "nano-levels" / "predictor"),
+        512,
+        date(2015, 12, 31),
+        "in the package; nano before it saw returns, kept to repeat older runs",
     ),
     "mini": ModelSpec(
         "NeoQuasar/Kronos-Tokenizer-2k",

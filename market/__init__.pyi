@@ -1,9 +1,12 @@
+from market.actions.table import ACTION_SCHEMA as ACTION_SCHEMA
+from market.actions.table import read_actions as read_actions
 from market.bars import BAR_SCHEMA as BAR_SCHEMA
 from market.bars import CheckedBars as CheckedBars
 from market.bars import check_bars as check_bars
 from market.calendars import future_timestamps as future_timestamps
 from market.calendars import sessions_and_closes as sessions_and_closes
 from market.errors import CandlecastError as CandlecastError
+from market.exchange_sessions import bars_per_year as bars_per_year
 from market.flags import Flag as Flag
 from market.importing.files import ImportOptions as ImportOptions
 from market.importing.files import import_files as import_files
@@ -19,6 +22,8 @@ from market.spec import Label as Label
 from market.spec import StoreSpec as StoreSpec
 from market.table.forecasts import ForecastTable as ForecastTable
 from market.table.walkforwards import WalkForwardRecord as WalkForwardRecord
+from market.venues import VenuePreset as VenuePreset
+from market.venues import venue_preset as venue_preset
 from market.windows import SymbolSeries as SymbolSeries
 from market.windows import Window as Window
 from market.windows import eligibility as eligibility

@@ -1,4 +1,4 @@
-"""When bars close, and when the next ones will come. Knows exchange calendars; no bars, no files.
+"""When bars close, and when the next ones will come. Knows venues' sessions; no bars, no files.
 
 Known venues follow exchange_calendars, 24/7 markets a constant step, and unknown venues what their
 own labels show (weekdays seen, labels per day). Nothing here looks beyond the labels it is given.
@@ -9,18 +9,17 @@ labels are exchange-local, opens and closes are UTC.
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from market.closings import unannounced
-from market.errors import ConfigError, ForecastInputError
+from market.errors import ForecastInputError
+from market.exchange_sessions import Sessions, venue_sessions
 from market.spec import ALWAYS_OPEN, Label, StoreSpec
 
 TimeArray = npt.NDArray[np.datetime64]
@@ -31,44 +30,6 @@ _RECENT_SESSIONS = 20
 _RECENT_LABELS = 5000
 _ON_GRID = 0.9
 """Share of recent labels that must lie on the calendar's own grid for it to be used."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Sessions:
-    """A stretch of one venue's calendar."""
-
-    tz: str
-    weekmask: str
-    usual_closes: tuple[tuple[np.datetime64, np.timedelta64], ...]
-    """From which date (inclusive) which local time of day is the usual close; oldest first."""
-    dates_S: TimeArray
-    opens_S: TimeArray
-    closes_S: TimeArray
-    break_starts_S: TimeArray
-    break_ends_S: TimeArray
-
-
-def canonical_venue(name: str) -> str:
-    """The calendar code of a venue name (NYSE gives XNYS). Raises ConfigError for unknown ones."""
-    if name == ALWAYS_OPEN:
-        return ALWAYS_OPEN
-    import exchange_calendars as xc
-
-    known = {code.upper(): code for code in xc.get_calendar_names(include_aliases=True)}
-    code = known.get(name.strip().upper())
-    if code is None:
-        near = difflib.get_close_matches(name.upper(), known, n=3) or ["XNYS", "XLON", "XSHG"]
-        raise ConfigError(
-            f"venue={name!r} is not a calendar of exchange_calendars; close names are "
-            f"{', '.join(near)}. Markets that never close are 24/7; leave --venue out where the "
-            "exchange has no calendar"
-        )
-    return str(xc.resolve_alias(code))
-
-
-def venue_tz(venue: str) -> str:
-    """The IANA time zone of a known venue."""
-    return "UTC" if venue == ALWAYS_OPEN else _sessions(venue, 2020, 2020).tz
 
 
 def to_utc(local_N: TimeArray, tz: str) -> TimeArray:
@@ -174,56 +135,11 @@ def _session_of_daily_label(spec: StoreSpec, labels: TimeArray) -> TimeArray:
 # Known venues
 
 
-@lru_cache(maxsize=64)
-def _sessions(venue: str, first_year: int, last_year: int) -> _Sessions:
-    """The calendar over whole years, as far as its records reach."""
-    import warnings
-
-    with warnings.catch_warnings():
-        # exchange_calendars uses what newer pandas deprecates; its users can do nothing about it.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return _load_sessions(venue, first_year, last_year)
-
-
-def _load_sessions(venue: str, first_year: int, last_year: int) -> _Sessions:
-    import exchange_calendars as xc
-
-    template = xc.get_calendar(venue)
-    start, end = f"{first_year}-01-01", f"{last_year}-12-31"
-    if template.bound_min() is not None:
-        start = max(start, str(template.bound_min().date()))
-    if template.bound_max() is not None:
-        end = min(end, str(template.bound_max().date()))
-    # Where nothing is recorded for those years, any stretch serves for the usual hours.
-    calendar = xc.get_calendar(venue, start=start, end=end) if start < end else template
-
-    def naive(column: Any) -> TimeArray:
-        return column.dt.tz_localize(None).to_numpy().astype("datetime64[us]")  # type: ignore[no-any-return]
-
-    usual = tuple(
-        (
-            np.datetime64("0001-01-01" if since is None else str(since.date()), "D"),
-            np.timedelta64((time.hour * 60 + time.minute) * 60_000_000, "us"),
-        )
-        for since, time in calendar.close_times
-    )
-    return _Sessions(
-        tz=str(calendar.tz),
-        weekmask=calendar.weekmask,
-        usual_closes=usual,
-        dates_S=calendar.sessions.to_numpy().astype("datetime64[D]"),
-        opens_S=naive(calendar.opens),
-        closes_S=naive(calendar.closes),
-        break_starts_S=naive(calendar.break_starts),
-        break_ends_S=naive(calendar.break_ends),
-    )
-
-
-def _around(spec: StoreSpec, labels: TimeArray) -> _Sessions:
+def _around(spec: StoreSpec, labels: TimeArray) -> Sessions:
     """The venue's calendar over the years the labels span."""
     assert spec.venue is not None
     years = labels[[0, -1]].astype("datetime64[Y]").astype(int) + 1970
-    return _sessions(spec.venue, int(years[0]), int(years[1]))
+    return venue_sessions(spec.venue, int(years[0]), int(years[1]))
 
 
 def _next_sessions(
@@ -233,7 +149,7 @@ def _next_sessions(
     without): one that was called off later is among them. Past the calendar's records, its usual
     weekdays."""
     year = int(session.astype("datetime64[Y]").astype(int)) + 1970
-    calendar = _sessions(venue, year, year + 1 + n // 200)
+    calendar = venue_sessions(venue, year, year + 1 + n // 200)
     expected = np.union1d(calendar.dates_S, unannounced(venue, session if known is None else known))
     after = expected[expected > session][:n]
     if len(after) < n:
@@ -250,7 +166,7 @@ def _session_labels(spec: StoreSpec, session: np.datetime64) -> TimeArray:
     the date is no session."""
     assert spec.venue is not None
     year = int(session.astype("datetime64[Y]").astype(int)) + 1970
-    calendar = _sessions(spec.venue, year, year)
+    calendar = venue_sessions(spec.venue, year, year)
     at = int(np.searchsorted(calendar.dates_S, session))
     if at == len(calendar.dates_S) or calendar.dates_S[at] != session:
         return np.empty(0, "datetime64[us]")
@@ -370,7 +286,7 @@ def _before_early_close(
     if spec.venue is None:
         return everything
     year = int(day.astype("datetime64[Y]").astype(int)) + 1970
-    calendar = _sessions(spec.venue, year, year)
+    calendar = venue_sessions(spec.venue, year, year)
     at = int(np.searchsorted(calendar.dates_S, day))
     if at == len(calendar.dates_S) or calendar.dates_S[at] != day:
         return everything

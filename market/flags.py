@@ -24,3 +24,7 @@ class Flag(IntFlag):
     """Lookback + horizon exceed the model's context, which slid along: early bars fell out."""
     CUTOFF_UNKNOWN = 64
     """Nobody states up to which date the model was trained: any date may be in-sample."""
+    ROUNDED = 128
+    """High or low missed open or close by a rounding error, and was widened to hold them."""
+    SUSPECTED_SPLIT = 256
+    """The price moved by a ratio such as 2:1 overnight, and no corporate action explains it."""

@@ -16,8 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from market.actions.factors import NO_ACTIONS, SymbolActions, factors
 from market.errors import ConfigError, ForecastInputError
 from market.fields import PRICES
+from market.flags import Flag
 from market.spec import AsOf
 
 TimeArray = npt.NDArray[np.datetime64]
@@ -38,6 +40,8 @@ class SymbolSeries:
     """C-contiguous (N, 6): open, high, low, close, volume, amount."""
     flags_N: npt.NDArray[np.int32]
     """Bits of market.flags.Flag."""
+    actions: SymbolActions = NO_ACTIONS
+    """Corporate actions of the symbol; values_NF are raw whatever they say."""
 
     def __len__(self) -> int:
         return len(self.timestamps_N)
@@ -93,20 +97,42 @@ def rolling_windows(
 
 
 def view(series: SymbolSeries, window: Window) -> npt.NDArray[np.float64]:
-    """The window's bars, shape (L, F), sharing memory with the series."""
+    """The window's bars as traded, shape (L, F), sharing memory with the series."""
     return series.values_NF[window.first : window.last]
+
+
+def adjusted_view(series: SymbolSeries, window: Window) -> npt.NDArray[np.float64]:
+    """The window's bars with prices and volumes divided by the splits in it, shape (L, F).
+
+    They come in the raw unit of the window's last bar; splits not known by its session change
+    nothing. Shares memory with the series where there is none.
+    """
+    raw_LF = view(series, window)
+    if not len(series.actions):
+        return raw_LF
+    sessions_L = series.sessions_N[window.first : window.last]
+    price_L, volume_L = factors(
+        sessions_L, raw_LF[:, 3], series.actions, sessions_L[-1].astype("datetime64[D]"), "split"
+    )
+    if (price_L == 1.0).all():
+        return raw_LF
+    adjusted_LF = raw_LF.copy()
+    adjusted_LF[:, : len(PRICES)] *= price_L[:, None]
+    adjusted_LF[:, len(PRICES)] *= volume_L
+    return adjusted_LF
 
 
 def stack_windows(
     parts: Sequence[tuple[SymbolSeries, Window]], out: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Copies windows of one lookback into the first rows of `out` and returns those rows.
+    """Copies windows of one lookback, adjusted for splits in them, into the first rows of `out`
+    and returns those rows.
 
     out: shape (capacity, L, F), capacity >= len(parts). What it held before is overwritten: one
     array that serves batch after batch costs half as much as fresh memory for each.
     """
     for row, (series, window) in enumerate(parts):
-        out[row] = view(series, window)
+        out[row] = adjusted_view(series, window)
     return out[: len(parts)]
 
 
@@ -142,12 +168,15 @@ def eligibility(
     *,
     sessions: TimeArray,
     max_gap_sessions: int = 5,
+    allow_suspected_splits: bool = True,
 ) -> str | None:
     """Why this symbol cannot be forecast at as_of, or None where it can.
 
     sessions: the history's sessions, sorted, datetime64[D]; those after as_of are not looked at.
     max_gap_sessions: how many sessions in a row may be missing inside the lookback.
-    The text before the colon names the kind of reason: halted, too short, constant prices, gap.
+    allow_suspected_splits: forecast windows that hold a move like a split that no action explains.
+    The text before the colon names the kind of reason: halted, too short, constant prices, gap,
+    suspected split.
     """
     last = known_bars(series, as_of)
     if last == 0:
@@ -169,6 +198,16 @@ def eligibility(
             f"gap: {missing[at]} sessions missing between {own[at]} and {own[at + 1]}, "
             f"{max_gap_sessions} are allowed"
         )
+    if not allow_suspected_splits:
+        moves = series.flags_N[first + 1 : last] & int(Flag.SUSPECTED_SPLIT) != 0
+        if moves.any():
+            at = first + 1 + int(np.flatnonzero(moves)[-1])
+            close = series.values_NF[:, 3]
+            return (
+                f"suspected split: close {close[at - 1]:.10g} to {close[at]:.10g} on "
+                f"{series.sessions_N[at]}; record it with 'candlecast data actions', or forecast "
+                "it with --allow-suspected-splits"
+            )
     return None
 
 

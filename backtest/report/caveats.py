@@ -9,6 +9,8 @@ from backtest.fills.prices import PriceTable
 from backtest.results import Book
 from backtest.scores.forecasts import sampling_variance
 from backtest.settings import BacktestSettings
+from market.actions.suspects import find_suspects
+from market.actions.table import no_actions
 from market.flags import Flag
 
 
@@ -42,6 +44,24 @@ def caveats(
         *_fees(strategy, settings),
     ]
     return (*found, *_always(settings, horizon))
+
+
+def suspected(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> tuple[str, ...]:
+    """A sentence on moves of the bars that look like splits nobody told of, whatever the scores.
+
+    bars: raw rows of the lake; actions: ACTION_SCHEMA, which explain moves.
+    """
+    found = find_suspects(bars, no_actions() if actions is None else actions)
+    if not found:
+        return ()
+    shown = "; ".join(str(each) for each in found[-3:])
+    noun = "move looks like a split" if len(found) == 1 else "moves look like splits"
+    sentence = (
+        f"SUSPECTED SPLITS: {len(found)} {noun} that no corporate action explains ({shown}). "
+        "Returns, momentum, volatility and fills across them are wrong by the ratio; record them "
+        "with 'candlecast data actions'."
+    )
+    return (sentence,)
 
 
 def _always(settings: BacktestSettings, horizon: int) -> list[str]:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cluster.commands.data_views import (
-    Store,
-    contents,
-    ls,
-    print_store,
-    quarantine,
-    rule_table,
-    show,
-    when,
-)
+from cluster.commands.data_tools import actions, export, fetch
+from cluster.commands.data_views import Store, ls, print_import, quarantine, show
 from cluster.commands.options import add, examples
-from cluster.commands.output import AsJson, Output, Quiet, table
-from market import ImportReport, MarketHistory
+from cluster.commands.output import AsJson, Output, Quiet
 
 
 class LabelChoice(StrEnum):
@@ -40,13 +30,53 @@ class BasisChoice(StrEnum):
     ADJUSTED = "adjusted"
 
 
+Positions = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME,NAME,…",
+        help="What the columns of a file without a header are: time,open,high,low,close,volume "
+        "(_ leaves one out; date,time where they are apart).",
+    ),
+]
+DayFirst = Annotated[
+    bool | None,
+    typer.Option(
+        "--day-first/--month-first",
+        help="Whether 03/04/2024 is in April or in March. Without: as most dates show.",
+    ),
+]
+Decimal = Annotated[
+    str | None, typer.Option(help="Decimal sign, . or , . Without: as the file shows.")
+]
+Thousands = Annotated[
+    str | None,
+    typer.Option(help="Sign between thousands: , . ' or a blank. Without: as the file shows."),
+]
+Earliest = Annotated[str, typer.Option(help="Labels before this day go to quarantine.")]
+Latest = Annotated[
+    str | None, typer.Option(help="Labels after this day go to quarantine. Without: tomorrow.")
+]
+MaxClosed = Annotated[
+    float, typer.Option(help="Share of a file's bars that may lie on days the venue is closed.")
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN", help="Column of a field, e.g. close=Px."),
+]
+Basis = Annotated[
+    BasisChoice | None,
+    typer.Option(help="Whether prices are adjusted for splits and dividends; noted in forecasts."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add `data` and its commands to the command line."""
     data = typer.Typer(
         help="Import bars into a history store, and look at them.", no_args_is_help=True
     )
     add(data, import_, "import")
-    for command in (ls, show, quarantine):
+    for command in (ls, show, quarantine, actions, fetch, export):
         add(data, command)
     app.add_typer(data, name="data")
 
@@ -79,10 +109,14 @@ def import_(
     label: Annotated[
         LabelChoice | None, typer.Option(help="Which instant of a bar its label names.")
     ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FIELD=COLUMN", help="Column of a field, e.g. close=Px."),
-    ] = None,
+    columns: Map = None,
+    positions: Positions = None,
+    day_first: DayFirst = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    earliest: Earliest = "1900-01-01",
+    latest: Latest = None,
+    max_closed: MaxClosed = 0.35,
     symbol: Annotated[
         str | None,
         typer.Option(help="Symbol of files without a symbol column. Without: the file's name."),
@@ -90,12 +124,7 @@ def import_(
     on_conflict: Annotated[
         ConflictChoice, typer.Option(help="When a bar differs from the stored one.")
     ] = ConflictChoice.ERROR,
-    price_basis: Annotated[
-        BasisChoice | None,
-        typer.Option(
-            help="Whether prices are adjusted for splits and dividends; noted in forecasts."
-        ),
-    ] = None,
+    price_basis: Basis = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -104,9 +133,11 @@ def import_(
     Columns are found by their usual names. Rows that break a rule go to the store's quarantine;
     importing the same bars again changes nothing.
     """
-    from market import ImportOptions, Label, MarketHistory, import_files
+    from datetime import datetime
+
+    from market import ImportOptions, Label, import_files, import_query
     from market.errors import ConfigError
-    from market.importing.files import import_query
+    from market.lake.asof import parse_moment
 
     if (source is None) != (query is None) or bool(paths) == bool(source):
         raise ConfigError("name files to import, or --source duckdb:///file.db with --query")
@@ -114,7 +145,17 @@ def import_(
     pairs = [pair.partition("=") for pair in columns or []]
     if any(not (field and sign and column) for field, sign, column in pairs):
         raise ConfigError(f"--map {' '.join(columns or [])}: write it as FIELD=COLUMN")
+    days = [parse_moment(day) for day in (earliest, latest) if day is not None]
+    if any(isinstance(day, datetime) for day in days):
+        raise ConfigError("--earliest and --latest name days, such as 2024-03-11")
     options = ImportOptions(
+        positions=tuple(positions.split(",")) if positions else (),
+        day_first=day_first,
+        decimal=decimal,
+        thousands=thousands,
+        earliest=days[0],
+        latest=days[1] if latest is not None else None,
+        max_closed=max_closed,
         venue=venue,
         freq=freq,
         tz=tz,
@@ -127,51 +168,4 @@ def import_(
         report = import_query(source, query, store, options, on_conflict=str(on_conflict))
     else:
         report = import_files(paths or [], store, options, on_conflict=str(on_conflict))
-    output, history = Output(as_json=as_json, quiet=quiet), MarketHistory.open(store)
-    output.result(
-        {
-            "new_bars": report.new_bars,
-            "known_bars": report.known_bars,
-            "conflicts": report.conflicts.height,
-            "quarantined": report.quarantined,
-            "notes": report.notes,
-            **contents(history, history.symbols(), store),
-        },
-        lambda _: _print_report(output, report, history, store),
-    )
-
-
-def _print_report(
-    output: Output, report: ImportReport, history: MarketHistory, store: Path
-) -> None:
-    console = output.console
-    for note in report.notes:
-        console.print(f"[dim]·[/dim] {note}", highlight=False, soft_wrap=True)
-    if report.nothing_new:
-        console.print(
-            f"Nothing new: all {report.known_bars:,} bars are in {store} already."
-            if not report.conflicts.height
-            else f"Nothing new in {store}; {report.known_bars:,} bars were there already."
-        )
-    else:
-        known = f", {report.known_bars:,} were there already" if report.known_bars else ""
-        console.print(f"{report.new_bars:,} new bars{known}.")
-    if report.conflicts.height:
-        one = report.conflicts.height == 1
-        done = "kept" if report.on_conflict == "keep" else "replaced"
-        console.print(
-            f"{report.conflicts.height:,} stored {'bar differs' if one else 'bars differ'} and "
-            f"{'was' if one else 'were'} {done}, for example:"
-        )
-        rows = table("symbol", "time", "stored close", "imported close",
-                     numbers={"stored close", "imported close"})  # fmt: skip
-        for name, label, stored, imported in report.conflicts.head(5).iter_rows():
-            rows.add_row(name, when(label, history), f"{stored:,.10g}", f"{imported:,.10g}")
-        console.print(rows)
-    if report.quarantined:
-        console.print(rule_table(report.quarantined))
-        console.print(f"See them with: candlecast data quarantine --store {store}", soft_wrap=True)
-    if report.known_quarantine:
-        console.print(f"{report.known_quarantine:,} bad rows were in quarantine already.")
-    symbols = history.symbols()
-    print_store(output, history, symbols, store)
+    print_import(Output(as_json=as_json, quiet=quiet), report, store)

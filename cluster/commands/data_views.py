@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cluster.commands.options import examples
 from cluster.commands.output import AsJson, Output, Quiet, table
-from market import MarketHistory
+from market import ImportReport, MarketHistory
 from market.fields import FEATURES
 
 Store = Annotated[Path, typer.Option("--store", help="Folder of the history store.")]
@@ -85,7 +85,9 @@ def show(
         rows.add_row(*cells[: len(columns)])
 
     def told(console: Console) -> None:
-        console.print(f"{symbol}: {bars.height:,} bars, {history.spec}", highlight=False)
+        console.print(
+            f"{symbol}: {bars.height:,} bars, {history.spec}", highlight=False, markup=False
+        )
         console.print(rows)
         if len(notes) == 1 and notes != {""}:
             console.print(f"These bars: {notes.pop()}.")
@@ -115,15 +117,15 @@ def quarantine(
 
     def shown(console: Console) -> None:
         if not rows.height:
-            console.print(f"The quarantine holds nothing{whose}.")
+            console.print(f"The quarantine holds nothing{whose}.", markup=False)
             return
-        console.print(f"{rows.height:,} rows in quarantine{whose}")
+        console.print(f"{rows.height:,} rows in quarantine{whose}", markup=False)
         console.print(rule_table(counts))
         sources = [Path(source).name for source in listed["source"].unique()]
         headings = ["symbol", "time", "rule", "what is wrong", "row", "file"]
         if len(sources) == 1:
             headings.pop()
-            console.print(f"rows are those of {sources[0]}")
+            console.print(f"rows are those of {sources[0]}", markup=False)
         lines = table(*headings, numbers={"row"})
         for row in listed.iter_rows(named=True):
             cells = [
@@ -138,6 +140,64 @@ def quarantine(
     Output(as_json=as_json, quiet=quiet).result(
         {"rows": rows.height, "rules": counts, "shown": listed.to_dicts()}, shown
     )
+
+
+def print_import(output: Output, report: ImportReport, store: Path) -> None:
+    """What an import did, for people or programs."""
+    from market import MarketHistory
+
+    history = MarketHistory.open(store)
+    output.result(
+        {
+            "new_bars": report.new_bars,
+            "known_bars": report.known_bars,
+            "conflicts": report.conflicts.height,
+            "quarantined": report.quarantined,
+            "notes": report.notes,
+            **contents(history, history.symbols(), store),
+        },
+        lambda _: _print_report(output, report, history, store),
+    )
+
+
+def _print_report(
+    output: Output, report: ImportReport, history: MarketHistory, store: Path
+) -> None:
+    console = output.console
+    for note in report.notes:
+        console.print(f"· {note}", highlight=False, soft_wrap=True, markup=False)
+    if report.nothing_new:
+        console.print(
+            f"Nothing new: all {report.known_bars:,} bars are in {store} already."
+            if not report.conflicts.height
+            else f"Nothing new in {store}; {report.known_bars:,} bars were there already."
+        )
+    else:
+        known = f", {report.known_bars:,} were there already" if report.known_bars else ""
+        console.print(f"{report.new_bars:,} new bars{known}.")
+    if report.conflicts.height:
+        one = report.conflicts.height == 1
+        done = "kept" if report.on_conflict == "keep" else "replaced"
+        console.print(
+            f"{report.conflicts.height:,} stored {'bar differs' if one else 'bars differ'} and "
+            f"{'was' if one else 'were'} {done}, for example:"
+        )
+        rows = table("symbol", "time", "stored close", "imported close",
+                     numbers={"stored close", "imported close"})  # fmt: skip
+        for name, label, stored, imported in report.conflicts.head(5).iter_rows():
+            rows.add_row(name, when(label, history), f"{stored:,.10g}", f"{imported:,.10g}")
+        console.print(rows)
+    if report.quarantined:
+        console.print(rule_table(report.quarantined))
+        console.print(
+            f"See them with: candlecast data quarantine --store {store}",
+            soft_wrap=True,
+            markup=False,
+        )
+    if report.known_quarantine:
+        console.print(f"{report.known_quarantine:,} bad rows were in quarantine already.")
+    symbols = history.symbols()
+    print_store(output, history, symbols, store)
 
 
 def contents(history: MarketHistory, symbols: pl.DataFrame, store: Path) -> dict[str, Any]:
@@ -163,6 +223,7 @@ def print_store(output: Output, history: MarketHistory, symbols: pl.DataFrame, s
     console.print(
         f"{store}: {symbols.height:,} {noun}, {symbols['n_bars'].sum():,} bars, {span}",
         soft_wrap=True,
+        markup=False,
     )
     console.print(
         f"{history.spec}; version {history.version}", style="dim", highlight=False, soft_wrap=True
@@ -185,7 +246,11 @@ def when(label: datetime | None, history: MarketHistory) -> str:
 def _note(flags: int) -> str:
     from market import Flag
 
-    notes = {Flag.VOLUME_MISSING: "no volume", Flag.AMOUNT_MISSING: "amount estimated"}
+    notes = {
+        Flag.VOLUME_MISSING: "no volume",
+        Flag.AMOUNT_MISSING: "amount estimated",
+        Flag.ROUNDED: "high or low widened",
+    }
     return ", ".join(text for flag, text in notes.items() if flags & flag)
 
 

@@ -78,7 +78,7 @@ def demo(
         model_id=model,
         report=out / "tearsheet.html",
         strategy=StrategySettings(k=10),
-        title="candlecast demo: a simulated market with nothing to predict",
+        title="candlecast demo: a simulated market, volatile by turns, without direction",
     )
     with console.status("backtesting (the first run on a machine compiles for some 20 s)"):
         result = backtest_command.run(request)
@@ -92,6 +92,7 @@ def demo(
             "seconds": round(time.monotonic() - begun, 1),
         },
         "The simulated market has no direction to predict: a fair test finds a rank IC near 0.\n"
+        "Its volatility can be: wider intervals on the page are followed by larger moves.\n"
         f"tear sheet: {path.resolve()}\n"
         f"done in {time.monotonic() - begun:.0f} s",
     )

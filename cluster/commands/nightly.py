@@ -53,6 +53,8 @@ def nightly(settings: NightlySettings, output: Output) -> None:
     if summary["new_bars"]:
         line += f", {summary['new_bars']:,} new bars from {night.files} file(s)"
     output.result(summary, f"{line}, {night.seconds:.1f} s")
+    if night.unread:
+        output.line(f"not read, no kind of file that holds bars: {', '.join(night.unread)}")
     if night.page is not None:
         output.line(f"report: {night.page}")
     if night.status == "stopped":

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from market.secrets import hidden
@@ -55,9 +56,16 @@ class Output:
             shown(self.console)
 
 
+class _PlainTable(Table):
+    """A table whose text is printed as it is: a symbol named [/b] is no markup."""
+
+    def add_row(self, *cells: Any, **more: Any) -> None:
+        super().add_row(*(escape(c) if isinstance(c, str) else c for c in cells), **more)
+
+
 def table(*headings: str, numbers: Collection[str] = ()) -> Table:
     """An empty table without frames; columns of numbers are set right and never folded."""
-    made = Table(box=SIMPLE, padding=(0, 1))
+    made = _PlainTable(box=SIMPLE, padding=(0, 1))
     for heading in headings:
         is_number = heading in numbers
         made.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from cluster.settings import HowToForecast
 from forecaster.calibration.gate import Fitted
 from forecaster.registry import LoadedModel
+from market.flags import Flag
 from market.spec import AsOf, StoreSpec
 from market.windows import SymbolSeries, window_at
 
@@ -37,17 +38,26 @@ def bars_read(
     return read_N
 
 
-def bars_digest(series: SymbolSeries, read_N: npt.NDArray[np.bool_], eligible: list[AsOf]) -> bytes:
-    """Hash of what a symbol's forecasts depend on: its moments and every bar of its windows."""
+def bars_digest(
+    series: SymbolSeries, read_N: npt.NDArray[np.bool_], eligible: list[AsOf], lookback: int
+) -> bytes:
+    """Hash of what a symbol's forecasts depend on: its moments, every bar of its windows, and the
+    corporate actions in them as known at each moment."""
     hashed = hashlib.blake2b(digest_size=16)
     hashed.update(json.dumps([series.symbol, [str(a.close_us) for a in eligible]]).encode())
     for column in (
         series.timestamps_N,
         series.close_utc_N,
         series.values_NF,
-        series.flags_N,
+        # Suspected splits follow from the bars and the actions.
+        series.flags_N & ~np.int32(Flag.SUSPECTED_SPLIT),
     ):
         hashed.update(np.ascontiguousarray(column[read_N]).tobytes())
+    if len(series.actions):
+        for as_of in eligible:
+            known = series.actions.known(np.datetime64(as_of.session, "D"))
+            first = series.sessions_N[window_at(series, as_of, lookback).first]
+            hashed.update(json.dumps(known.after(first)).encode())
     return hashed.digest()
 
 

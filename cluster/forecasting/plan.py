@@ -197,6 +197,7 @@ def build_plan(
                     settings.lookback,
                     sessions=sessions,
                     max_gap_sessions=settings.max_gap_sessions,
+                    allow_suspected_splits=settings.allow_suspected_splits,
                 )
             )
             if reason is None:
@@ -205,7 +206,7 @@ def build_plan(
                 reasons[as_of, reason].append(symbol)
         if series is not None and eligible:
             read_N = bars_read(series, eligible, settings.lookback)
-            digests[symbol] = bars_digest(series, read_N, eligible)
+            digests[symbol] = bars_digest(series, read_N, eligible, settings.lookback)
             members.append(ShardSymbol(symbol, tuple(eligible)))
             first_sessions[symbol] = series.sessions_N[read_N.argmax()].item()
     members.sort(key=lambda member: member.symbol)

@@ -36,9 +36,7 @@ def table_rows(job: WindowJob, tasks: Sequence[Task], made: Publication) -> Fram
     sessions_B = [task.series.sessions_N[task.window.last - 1] for task in tasks]
     flags_B = np.array(
         [
-            int(flags)
-            | int(np.bitwise_or.reduce(task.series.flags_N[task.window.first : task.window.last]))
-            | _cutoff_flag(job, session)
+            int(flags) | _window_flags(task) | _cutoff_flag(job, session)
             for task, flags, session in zip(tasks, paths.flags_B, sessions_B, strict=True)
         ],
         dtype=np.int32,
@@ -146,6 +144,13 @@ def _lists(name: str, values_BH: np.ndarray[tuple[int, ...], np.dtype[np.float64
 def _repeat(frame: pl.DataFrame, times: int) -> pl.DataFrame:
     """Every row `times` times in a row."""
     return frame[np.repeat(np.arange(frame.height), times)]
+
+
+def _window_flags(task: Task) -> int:
+    """Flags of a window's bars; a move into its first bar is no part of it."""
+    flags_L = task.series.flags_N[task.window.first : task.window.last].copy()
+    flags_L[0] &= ~np.int32(Flag.SUSPECTED_SPLIT)
+    return int(np.bitwise_or.reduce(flags_L))
 
 
 def _cutoff_flag(job: WindowJob, session: np.datetime64) -> int:

@@ -19,11 +19,15 @@ from ray.data.datasource import Datasource, ReadTask
 
 from cluster.forecasting.plan import Shard
 from cluster.session import READER_CLAIM
-from market.fields import FEATURES
+from market.actions.adjust import actions_by_symbol
+from market.actions.factors import NO_ACTIONS, SymbolActions
+from market.actions.suspects import mark_suspects
+from market.fields import FEATURES, PRICES
 from market.lake.history import MarketHistory
 from market.windows import SymbolSeries
 
 _SERIES_COLUMNS = ("timestamp", "session", "close_utc", *FEATURES, "flags")
+_ACTIONS = {"ex": pl.Date, "known": pl.Date, "split": pl.Float64, "dividend": pl.Float64}
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def read_shard(history: MarketHistory, shard: Shard) -> pa.Table:
         .select("symbol", *_SERIES_COLUMNS)
         .collect()
     )
-    block = _by_symbol(bars).join(moments, on="symbol", how="inner", maintain_order="left")
+    block = _marked(history, _by_symbol(bars))
+    block = block.join(moments, on="symbol", how="inner", maintain_order="left")
     block = block.with_columns(shard=pl.lit(shard.key))
     return block.to_arrow(compat_level=pl.CompatLevel.oldest())
 
@@ -76,11 +81,32 @@ def _by_symbol(bars: pl.DataFrame) -> pl.DataFrame:
     """
     series = bars.group_by("symbol", maintain_order=True).agg(
         *_SERIES_COLUMNS,
-        in_order=(pl.col("timestamp").diff() > pl.duration(microseconds=0)).all(),
+        in_order=(pl.col("close_utc").diff() > pl.duration(microseconds=0)).all(),
     )
     if not series["in_order"].all():
-        return _by_symbol(bars.sort("symbol", "timestamp"))
+        return _by_symbol(bars.sort("symbol", "close_utc"))
     return series.drop("in_order").sort("symbol")
+
+
+def _marked(history: MarketHistory, series: pl.DataFrame) -> pl.DataFrame:
+    """Series with their corporate actions, and flags on bars that begin a suspected split."""
+    found = actions_by_symbol(history.actions(series["symbol"].to_list()))
+    flags, actions = [], []
+    for row in range(series.height):
+        own = found.get(series["symbol"][row], NO_ACTIONS)
+        prices_N4 = np.column_stack([series[name][row].to_numpy() for name in PRICES])
+        sessions_N = series["session"][row].to_numpy()
+        marked_N = mark_suspects(
+            series["flags"][row].to_numpy(), prices_N4, sessions_N, own, history.spec
+        )
+        flags.append(pl.Series(marked_N, dtype=pl.Int32))
+        actions.append([own.ex_A.tolist(), own.known_A.tolist(), own.split_A.tolist(),
+                        own.dividend_A.tolist()])  # fmt: skip
+    columns = {
+        name: pl.Series(name, [each[i] for each in actions], pl.List(dtype))
+        for i, (name, dtype) in enumerate(_ACTIONS.items())
+    }
+    return series.with_columns(pl.Series("flags", flags, pl.List(pl.Int32)), **columns)
 
 
 def jobs_of_block(block: pa.Table) -> Iterator[SymbolJob]:
@@ -99,6 +125,12 @@ def jobs_of_block(block: pa.Table) -> Iterator[SymbolJob]:
                 close_utc_N=column("close_utc").astype("datetime64[us]"),
                 values_NF=np.column_stack([column(feature) for feature in FEATURES]),
                 flags_N=column("flags"),
+                actions=SymbolActions(
+                    column("ex").astype("datetime64[D]"),
+                    column("known").astype("datetime64[D]"),
+                    column("split"),
+                    column("dividend"),
+                ),
             ),
             column("as_of").astype("datetime64[us]"),
         )

@@ -19,7 +19,8 @@ from cluster.night.report import NightReport, Status
 from cluster.night.settings import NightlySettings
 from cluster.night.trust import earlier_nights
 from market.errors import ConfigError, StoreError
-from market.importing.files import ImportOptions, find_files, import_files
+from market.importing.discover import find_files, in_folder
+from market.importing.files import import_files
 from market.lake.history import MarketHistory
 from market.lake.manifest import current_version
 from market.lake.quality import quality
@@ -66,7 +67,7 @@ def _night(
     require: Callable[[], object],
 ) -> NightReport:
     report("import", 0, 0)
-    files, bars, rejected = _import(settings, table.folder)
+    files, bars, rejected, unread = _import(settings, table.folder)
     history = MarketHistory.open(settings.store)
     sessions = history.sessions()
     if not sessions:
@@ -85,6 +86,7 @@ def _night(
             new_bars=bars,
             new_quarantine=rejected,
             files=files,
+            unread=unread,
             store_version=history.version,
             **more,
         )
@@ -99,8 +101,9 @@ def _night(
     return night("already done" if made.already_done else "done", forecast=made, trust=trust)
 
 
-def _import(settings: NightlySettings, out: Folder) -> tuple[int, int, int]:
-    """Files of the drop folder that were not imported yet: how many, new bars, rejected rows."""
+def _import(settings: NightlySettings, out: Folder) -> tuple[int, int, int, tuple[str, ...]]:
+    """Files of the drop folder that were not imported yet: how many, new bars, rejected rows; and
+    the names of files that hold no bars as far as their name tells."""
     if not settings.drop.is_dir():
         raise ConfigError(f"drop: {settings.drop}: no such folder; make it, or name another")
     try:
@@ -108,31 +111,25 @@ def _import(settings: NightlySettings, out: Folder) -> tuple[int, int, int]:
     except (FileNotFoundError, ValueError):
         known = {}
     there = {}
-    for path in sorted(settings.drop.iterdir()):
-        if path.is_file() and path.suffix.lower() in (".csv", ".parquet", ".pq", ".txt", ".tsv"):
-            stat = path.stat()
-            there[path.name] = [stat.st_size, stat.st_mtime_ns]
+    for path in in_folder(settings.drop):
+        stat = path.stat()
+        there[str(path.relative_to(settings.drop))] = [stat.st_size, stat.st_mtime_ns]
+    unread = tuple(
+        path.name
+        for path in sorted(settings.drop.iterdir())
+        if path.is_file() and path.name not in there and not path.name.startswith(".")
+    )
     if current_version(settings.store.resolve()) is None:
         known = {}  # the store was lost or is new: everything counts again
     fresh = [settings.drop / name for name, mark in there.items() if known.get(name) != mark]
     if not fresh:
-        return 0, 0, 0
+        return 0, 0, 0, unread
     given = settings.bars
     done = import_files(
-        find_files(fresh),
-        settings.store,
-        ImportOptions(
-            venue=given.venue,
-            freq=given.freq,
-            tz=given.tz,
-            label=given.label,
-            columns=given.columns,
-            price_basis=given.price_basis,
-        ),
-        on_conflict=given.on_conflict,
+        find_files(fresh), settings.store, given.options(), on_conflict=given.on_conflict
     )
     out.write(_IMPORTED, json.dumps(there, indent=1).encode())
-    return len(fresh), done.new_bars, sum(done.quarantined.values())
+    return len(fresh), done.new_bars, sum(done.quarantined.values()), unread
 
 
 def _reported(settings: NightlySettings, night: NightReport) -> NightReport:
@@ -146,6 +143,22 @@ def _reported(settings: NightlySettings, night: NightReport) -> NightReport:
     name = str(night.quality.as_of.session)
     page = folder.path / f"{name}.html"
     if night.status in ("done", "stopped") or not page.exists():
-        folder.write(f"{name}.html", night_page(settings, night).encode())
-        folder.write(f"{name}.json", content)
+        shown = _with_earlier(folder, name, night)
+        folder.write(f"{name}.html", night_page(settings, shown).encode())
+        folder.write(f"{name}.json", json.dumps(shown.summary(), indent=1).encode())
     return replace(night, page=page)
+
+
+def _with_earlier(folder: Folder, name: str, night: NightReport) -> NightReport:
+    """The night with what earlier runs of the same session brought in: a page tells the session,
+    whichever run wrote it last."""
+    try:
+        earlier: dict[str, Any] = json.loads(folder.read(f"{name}.json"))
+        return replace(
+            night,
+            files=night.files + int(earlier["files_imported"]),
+            new_bars=night.new_bars + int(earlier["new_bars"]),
+            new_quarantine=night.new_quarantine + int(earlier["new_quarantined_rows"]),
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return night

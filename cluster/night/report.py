@@ -27,6 +27,8 @@ class NightReport:
     new_bars: int = 0
     new_quarantine: int = 0
     files: int = 0
+    unread: tuple[str, ...] = ()
+    """Files of the drop folder that are none that can be read."""
     store_version: str | None = None
     forecast: ForecastReport | None = None
     trust: Trust | None = None
@@ -58,6 +60,7 @@ class NightReport:
             "symbols_missing": len(seen.missing) if seen else None,
             "rows_quarantined": seen.quarantined if seen else None,
             "files_imported": self.files,
+            "files_not_read": list(self.unread),
             "new_bars": self.new_bars,
             "new_quarantined_rows": self.new_quarantine,
             "store_version": self.store_version,

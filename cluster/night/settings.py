@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from cluster.settings import ForecastSettings, ModelForecast, Place
+from market.importing.options import ImportOptions
 from market.lake.quality import GateSettings
 from market.settings import Settings
 from market.spec import AsOf, Label
@@ -31,6 +32,18 @@ class ImportSettings(Settings):
     """Whether prices are adjusted for splits and dividends; noted in forecasts."""
     on_conflict: Literal["error", "keep", "replace"] = "error"
     """What happens when a bar differs from the stored one."""
+    day_first: bool | None = None
+    """Whether 03/04/2024 is in April or in March. Without: as most dates show."""
+    decimal: Literal[".", ","] | None = None
+    """Decimal sign. Without: as the file shows."""
+    thousands: str | None = None
+    """Sign between thousands. Without: as the file shows."""
+    max_closed: float = Field(0.35, ge=0, le=1)
+    """Share of a file's bars that may lie on days the venue is closed."""
+
+    def options(self) -> ImportOptions:
+        """As the importers take them."""
+        return ImportOptions(**self.model_dump(exclude={"on_conflict"}))
 
 
 class NightlySettings(Settings):

@@ -81,7 +81,7 @@ def _windows(run: TrainingRun) -> list[TrainingBatch]:
         pool,
         lookback=max(windows.lookbacks),
         horizon=windows.horizon,
-        clip=windows.clip,
+        view=run.view,
         count=run.settings.run.validation_windows,
         size=64,
     )[:_LOOKED_AT]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forecaster.training.config import SimulatedMarkets, TrainingError
+from forecaster.training.config import TrainingError
 from forecaster.training.data.series_file import (
     FORMAT,
     SeriesIndex,
@@ -26,6 +26,7 @@ from forecaster.training.data.series_file import (
     store_series,
 )
 from forecaster.training.data.sources import simulated_series
+from forecaster.training.simulations import SimulatedMarkets
 from market.lake.history import MarketHistory
 from market.lake.manifest import bucket_of
 from market.leases import hold

@@ -32,7 +32,9 @@ DERIVED_BUFFERS = (".inv_freq", ".basis", ".group_basis")
 class Pretrained(nn.Module):
     """A module with `from_pretrained` and `save_pretrained`.
 
-    The constructor's keyword arguments are the config, stored under their own names.
+    The constructor's keyword arguments are the config, stored under their own names. One that has
+    a default is stored only where it differs: published configs lack it, and neither they nor the
+    hashes made of them change.
     """
 
     config: dict[str, Any]
@@ -45,7 +47,11 @@ class Pretrained(nn.Module):
         def init(self: Any, *args: Any, **options: Any) -> None:
             bound = signature.bind(self, *args, **options)
             bound.apply_defaults()
-            config = {k: v for k, v in bound.arguments.items() if k != "self"}
+            config = {
+                k: v
+                for k, v in bound.arguments.items()
+                if k != "self" and v != signature.parameters[k].default
+            }
             build(self, *args, **options)
             self.config = config
 
@@ -138,8 +144,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_keys(cls: type, config: dict[str, Any], path: Path) -> None:
-    expected = set(inspect.signature(cls.__init__).parameters) - {"self"}  # type: ignore[misc]
-    missing, unknown = sorted(expected - set(config)), sorted(set(config) - expected)
+    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    known = set(parameters) - {"self"}
+    needed = {name for name in known if parameters[name].default is inspect.Parameter.empty}
+    missing, unknown = sorted(needed - set(config)), sorted(set(config) - known)
     if missing or unknown:
         told = [f"missing key(s) {missing}"] * bool(missing) + [f"unknown key(s) {unknown}"] * bool(
             unknown

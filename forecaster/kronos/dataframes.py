@@ -78,7 +78,8 @@ class KronosPredictor:
 
         df: columns open, high, low, close and optionally volume, amount; one row per x_timestamp.
         T is the temperature. `verbose` is accepted for compatibility; there is nothing to wait for.
-        Raises ForecastInputError for missing columns, NaN or lengths that do not match.
+        Raises ForecastInputError for missing columns, NaN, lengths that do not match, and times
+        that are numbers or do not increase from the first known bar to the last future one.
         """
         return self.predict_batch(
             [df],
@@ -114,7 +115,6 @@ class KronosPredictor:
         import pandas as pd
 
         seed = secrets.randbits(63) if seed is None else seed
-        factor_BF = np.ones((len(df_list), len(FEATURES)))
 
         def paths_of(windows: WindowBatch) -> SamplePaths:
             return SamplePaths.join(
@@ -123,12 +123,14 @@ class KronosPredictor:
                     sample_count,
                     SamplingParams(T, top_k, top_p),
                     seed,
-                    factor_BF=factor_BF[: len(windows)],
+                    lift=False,
                     reference_rule=True,
                 )
             )
 
-        paths = _by_length(df_list, x_timestamp_list, y_timestamp_list, pred_len, None, paths_of)
+        paths = _by_length(
+            df_list, x_timestamp_list, y_timestamp_list, pred_len, None, paths_of, any_price=True
+        )
         mean_BHF = paths.values_BSHF.mean(axis=1)
         return [
             pd.DataFrame(mean, columns=list(FEATURES), index=pd.Index(y))
@@ -184,6 +186,7 @@ def _by_length(
     horizon: int,
     symbols: Sequence[str] | None,
     paths_of: Callable[[WindowBatch], SamplePaths],
+    any_price: bool = False,
 ) -> SamplePaths:
     """Paths of series of any lookbacks: one batch per length, nothing padded; order kept."""
     if not len(frames) == len(x_times) == len(y_times):
@@ -191,6 +194,8 @@ def _by_length(
             f"{len(frames)} frames, {len(x_times)} x_timestamps and {len(y_times)} y_timestamps; "
             "give one of each per series"
         )
+    if horizon < 1:
+        raise ForecastInputError(f"pred_len={horizon}: must be at least 1 bar")
     if not len(frames):
         raise ForecastInputError("no series to forecast: the list of frames is empty")
     names = tuple(symbols) if symbols is not None else tuple(str(i) for i in range(len(frames)))
@@ -206,6 +211,7 @@ def _by_length(
             [y_times[i] for i in rows],
             [names[i] for i in rows],
             horizon,
+            any_price,
         )
         parts.append(paths_of(windows))
     return SamplePaths.join(parts).rows(np.argsort(order))
@@ -217,26 +223,91 @@ def _windows(
     y_times: Sequence[TimeIndex],
     names: Sequence[str],
     horizon: int,
+    any_price: bool,
 ) -> WindowBatch:
-    x = np.stack(
-        [_times(t, len(f), name) for t, f, name in zip(x_times, frames, names, strict=True)]
-    )
+    times = [
+        _both_times(past, len(frame), future, horizon, name)
+        for past, frame, future, name in zip(x_times, frames, y_times, names, strict=True)
+    ]
+    x = np.stack([past for past, _ in times])
     return WindowBatch(
         symbols=tuple(names),
         as_of_B=x[:, -1],
         values_BLF=np.stack([_features(f, name) for f, name in zip(frames, names, strict=True)]),
         timestamps_BL=x,
-        future_BH=np.stack([_times(t, horizon, n) for t, n in zip(y_times, names, strict=True)]),
+        future_BH=np.stack([future for _, future in times]),
+        any_price=any_price,
     )
 
 
-def _times(times: TimeIndex, expected: int, name: str) -> np.ndarray:
+def _both_times(
+    x_times: TimeIndex, n_bars: int, y_times: TimeIndex, horizon: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the known and of the future bars, local and without a time zone.
+
+    Raises ForecastInputError where they are no times, or do not increase throughout.
+    """
+    past = _times(x_times, n_bars, name, "x_timestamp")
+    future = _times(y_times, horizon, name, "y_timestamp")
+    if (past.tz is None) != (future.tz is None):
+        raise ForecastInputError(
+            f"series {name}: one of x_timestamp and y_timestamp has a time zone, the other has "
+            "none; give both with it, or both without"
+        )
+    for words, index in (("x_timestamp", past), ("y_timestamp", future)):
+        falls = np.flatnonzero(index[1:] <= index[:-1])
+        if len(falls):
+            at = int(falls[0]) + 1
+            raise ForecastInputError(
+                f"series {name}: {words} must increase; {index[at]} follows {index[at - 1]} (bar "
+                f"{at + 1}). Sort the frame by time, oldest first, and drop repeats"
+            )
+    if n_bars and horizon and future[0] <= past[-1]:
+        raise ForecastInputError(
+            f"series {name}: y_timestamp begins at {future[0]}, not after the last known bar "
+            f"{past[-1]}; it names the bars to forecast"
+        )
+    local = [
+        index.tz_localize(None).to_numpy().astype("datetime64[us]") for index in (past, future)
+    ]
+    return local[0], local[1]
+
+
+def _times(times: TimeIndex, expected: int, name: str, what: str) -> pd.DatetimeIndex:
     import pandas as pd
 
-    index = pd.DatetimeIndex(times)
+    given = pd.Series(times)
+    example = given.iloc[0] if len(given) else None
+    if isinstance(example, (int, float, np.number)) and example == example:
+        raise ForecastInputError(
+            f"series {name}: {what} holds numbers ({given.dtype}, such as {example}), no times; "
+            f"convert them first: {_advice(float(example))}"
+        )
+    try:
+        index = pd.DatetimeIndex(pd.to_datetime(given))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ForecastInputError(
+            f"series {name}: {what} holds no times ({str(error).splitlines()[0][:120]}); give a "
+            "Series or DatetimeIndex of timestamps"
+        ) from None
     if len(index) != expected:
         raise ForecastInputError(f"series {name}: {len(index)} timestamps for {expected} bars")
-    return index.tz_localize(None).to_numpy().astype("datetime64[us]")
+    missing = np.flatnonzero(index.isna())
+    if len(missing):
+        raise ForecastInputError(
+            f"series {name}: {what} lacks a time at bar {int(missing[0]) + 1} (NaT); drop the bar"
+        )
+    return index
+
+
+def _advice(value: float) -> str:
+    """How to turn a number such as this one into times."""
+    if 19000101 <= value <= 22001231:
+        return "pd.to_datetime(x.astype(str), format='%Y%m%d')"
+    for least, unit in ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e8, "s")):
+        if value >= least:
+            return f"pd.to_datetime(x, unit='{unit}')"
+    return "pd.to_datetime(x, unit=...) with their unit"
 
 
 def _features(frame: pd.DataFrame, name: str) -> np.ndarray:
@@ -246,12 +317,18 @@ def _features(frame: pd.DataFrame, name: str) -> np.ndarray:
         raise ForecastInputError(
             f"series {name}: missing price column(s) {missing}; found {list(frame.columns)}"
         )
-    prices = frame[list(PRICES)].to_numpy(dtype=np.float64)
-    volume = (
-        frame["volume"].to_numpy(dtype=np.float64) if "volume" in frame else np.zeros(len(frame))
-    )
-    if "amount" in frame and "volume" in frame:
-        amount = frame["amount"].to_numpy(dtype=np.float64)
-    else:
-        amount = volume * prices.mean(axis=1)
+    try:
+        prices = frame[list(PRICES)].to_numpy(dtype=np.float64)
+        volume = np.zeros(len(frame))
+        if "volume" in frame:
+            volume = frame["volume"].to_numpy(dtype=np.float64)
+        if "amount" in frame and "volume" in frame:
+            amount = frame["amount"].to_numpy(dtype=np.float64)
+        else:
+            amount = volume * prices.mean(axis=1)
+    except (ValueError, TypeError) as error:
+        raise ForecastInputError(
+            f"series {name}: the bars hold something that is no number "
+            f"({str(error).splitlines()[0][:120]})"
+        ) from None
     return np.column_stack((prices, volume, amount))

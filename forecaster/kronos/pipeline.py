@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from forecaster.features import code_windows
 from forecaster.interface import CLOSE, SamplePaths, SamplingParams, WindowBatch
+from forecaster.kronos.both_ways import SampledBars, generate_both_ways
 from forecaster.kronos.checkpoint import content_hash
 from forecaster.kronos.engine import NUMERICS_VERSION, Engine, Precision
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.sampling import uniforms
-from forecaster.kronos.tiles import Tile, generate, tile_for, tiles_in_flight
+from forecaster.kronos.tiles import Generated, Tile, generate, tile_for, tiles_in_flight
 from forecaster.kronos.tokenizer import KronosTokenizer
-from forecaster.normalize import CLIP, normalise, power_of_ten
+from forecaster.normalize import CLIP
 from forecaster.repair import anchor_factor, repair
 from market.errors import CheckpointError, ForecastInputError
 from market.fields import PRICES
@@ -123,6 +125,8 @@ class KronosForecaster:
     def tile(self, n_paths: int, device: str | None = None) -> Tile:
         """Series × paths computed together on a device, this forecaster's where None."""
         kind = torch.device(device or self.device).type
+        if self.tokenizer.features == "returns":
+            n_paths = -(-n_paths // 2)  # the other half starts from the mirrored window
         tile = tile_for(n_paths, self.predictor.d_model, kind)
         return tile if self.tile_series is None else replace(tile, series=self.tile_series)
 
@@ -168,9 +172,7 @@ class KronosForecaster:
             windows, flags = windows.last_bars(room), Flag.LOOKBACK_TRIMMED
         elif windows.lookback > room:
             flags = Flag.CONTEXT_SLID
-        for paths in self._sample(
-            windows, n_paths, sampling, seed, factor_BF=power_of_ten(windows.values_BLF)
-        ):
+        for paths in self._sample(windows, n_paths, sampling, seed):
             yield replace(paths, flags_B=paths.flags_B | np.int32(flags))
 
     def _sample(
@@ -180,7 +182,7 @@ class KronosForecaster:
         sampling: SamplingParams,
         seed: int,
         *,
-        factor_BF: np.ndarray,
+        lift: bool = True,
         reference_rule: bool = False,
     ) -> Iterator[SamplePaths]:
         engine, horizon = self.engine, windows.horizon
@@ -188,40 +190,40 @@ class KronosForecaster:
         threads = self.threads or torch.get_num_threads()
         if not self.device.startswith("cpu"):
             threads = 1
-        lifted = windows.values_BLF * factor_BF[:, None]
-        x_BLF, loc, scale = normalise(lifted, self.clip)
-        loc, scale = loc / factor_BF, scale / factor_BF
+        coded = code_windows(self.tokenizer.features, windows.values_BLF, clip=self.clip, lift=lift)
         times = np.concatenate((windows.timestamps_BL, windows.future_BH), axis=1)
 
         def noise(rows: slice) -> torch.Tensor:
             symbols, as_of = windows.symbols[rows], windows.as_of_B[rows]
             return torch.from_numpy(uniforms(seed, symbols, as_of, n_paths, horizon))
 
-        for part in generate(
-            engine,
-            tile,
-            torch.from_numpy(x_BLF).to(self.device),
-            torch.from_numpy(time_features(times).astype(np.int64)).to(self.device),
-            noise,
-            n_paths,
-            sampling,
-            in_flight=tiles_in_flight(
-                engine, tile, windows.lookback, horizon, threads, self.memory
-            ),
-            reference_rule=reference_rule,
-        ):
+        x_BLF = torch.from_numpy(coded.x_BLF).to(self.device)
+        stamp_BTC = torch.from_numpy(time_features(times).astype(np.int64)).to(self.device)
+        in_flight = tiles_in_flight(engine, tile, windows.lookback, horizon, threads, self.memory)
+        parts: Iterator[Generated | SampledBars]
+        if coded.mirror is None:
+            parts = generate(
+                engine, tile, x_BLF, stamp_BTC, noise, n_paths, sampling,
+                in_flight=in_flight, reference_rule=reference_rule,
+            )  # fmt: skip
+        else:
+            mirror_F = torch.tensor(coded.mirror, device=self.device)
+            parts = generate_both_ways(
+                engine, tile, x_BLF, mirror_F, stamp_BTC, noise, n_paths, sampling,
+                in_flight=in_flight, reference_rule=reference_rule,
+            )  # fmt: skip
+        for part in parts:
             rows = part.rows
-            z = part.bars.cpu().numpy().astype(np.float64)
-            values = z * scale[rows, None, None] + loc[rows, None, None]
+            exact = coded.bars(part.bars.cpu().numpy(), rows)
             last_close = windows.values_BLF[rows, -1, CLOSE].astype(np.float64)
-            if self.anchored:
+            if self.anchored and isinstance(part, Generated):
                 decoded = part.last[:, CLOSE].cpu().numpy().astype(np.float64)
-                decoded = decoded * scale[rows, CLOSE] + loc[rows, CLOSE]
+                decoded = decoded * coded.scale_BF[rows, CLOSE] + coded.loc_BF[rows, CLOSE]
                 factor = anchor_factor(decoded, last_close)
-                values[..., : len(PRICES)] *= factor[:, None, None, None]
-            values = values.astype(np.float32)
+                exact[..., : len(PRICES)] *= factor[:, None, None, None]
+            values = exact.astype(np.float32)
             repaired = np.zeros(len(values), dtype=np.int64)
-            if self.repair_bars:
+            if self.repair_bars and not coded.legal:
                 values, repaired = repair(values, last_close)
             yield SamplePaths(
                 symbols=windows.symbols[rows],
@@ -229,8 +231,8 @@ class KronosForecaster:
                 values_BSHF=values,
                 timestamps_BH=windows.future_BH[rows],
                 last_close_B=last_close,
-                loc_BF=loc[rows],
-                scale_BF=scale[rows],
+                loc_BF=coded.loc_BF[rows],
+                scale_BF=coded.scale_BF[rows],
                 flags_B=np.where(repaired > 0, int(Flag.REPAIRED), 0).astype(np.int32),
                 repaired_B=repaired,
             )

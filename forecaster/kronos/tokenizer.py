@@ -1,4 +1,5 @@
-"""Normalised bars to tokens and back. Knows nothing of prices, dates or what the tokens are for.
+"""Normalised bars to tokens and back. Knows nothing of prices, dates or what the tokens are for;
+it carries the name of the features it was trained on.
 
 Legend: B series, T positions, F features, D model width, K bits (s1 then s2).
 """
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from forecaster.features import FeatureSpace, require_known
 from forecaster.kronos.checkpoint import Pretrained
 from forecaster.kronos.layers import TransformerBlock
 from forecaster.kronos.quantizer import BSQuantizer, ids_to_bits
@@ -47,8 +49,15 @@ class KronosTokenizer(Pretrained):
         gamma: float,
         zeta: float,
         group_size: int,
+        features: FeatureSpace = "levels",
     ) -> None:
+        """features: what the bars are to it, `levels` or `returns` (see `forecaster.features`);
+        the published tokenizers see levels, and their configs do not say so."""
         super().__init__()
+        require_known(features)
+        self.features: FeatureSpace = features
+        if features == "returns":
+            self.starts_at_last_close = True
         self.d_in = d_in
         self.d_model = d_model
         self.s1_bits = s1_bits

@@ -6,7 +6,6 @@ error and never a silently ignored wish.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 from typing import Annotated, Literal, Self
 
@@ -19,54 +18,22 @@ from forecaster.training.shapes import (
     Share,
     TokenizerShape,
 )
+from forecaster.training.simulations import SimulatedMarkets
 from market.errors import CandlecastError
 from market.settings import Settings
-from market.synthetic import SimulatorParams
-
-TRAINING_SEEDS = range(1000, 2000)
-"""Simulator seeds that training may use. No other code simulates with them, so that a simulated
-market outside this range is always one the shipped model has never seen."""
 
 
 class TrainingError(CandlecastError):
     """A training run cannot start or must stop."""
 
 
-class SimulatedMarkets(Settings):
-    """Simulated bars beside the real ones: one market per seed."""
+class CoarserBars(Settings):
+    """Longer bars made of the training bars, so that a model sees more than one bar length."""
 
-    seeds: tuple[int, ...]
-    """From TRAINING_SEEDS only."""
-    n_symbols: Annotated[int, Field(ge=3)] = 60
-    n_sessions: Count = 2500
-    start: date = date(2006, 1, 3)
-    venue: str = "XNYS"
-    annual_volatility: tuple[Positive, ...] = (0.28,)
-    """Taken in turn, one per seed."""
-
-    @model_validator(mode="after")
-    def _reserved(self) -> Self:
-        wrong = [seed for seed in self.seeds if seed not in TRAINING_SEEDS]
-        if wrong:
-            raise ValueError(
-                f"`seeds` {wrong}: training may simulate with seeds {TRAINING_SEEDS.start} to "
-                f"{TRAINING_SEEDS.stop - 1} only, so that demos and tests stay unseen"
-            )
-        if not self.annual_volatility:
-            raise ValueError("`annual_volatility`: at least one value")
-        return self
-
-    def markets(self) -> Iterator[SimulatorParams]:
-        for k, seed in enumerate(self.seeds):
-            yield SimulatorParams(
-                seed=seed,
-                n_symbols=self.n_symbols,
-                n_sessions=self.n_sessions,
-                start=self.start,
-                venue=self.venue,
-                annual_volatility=self.annual_volatility[k % len(self.annual_volatility)],
-                delisting_session=max(40, int(0.8 * self.n_sessions)),
-            )
+    bars: tuple[Annotated[int, Field(ge=2)], ...]
+    """How many bars make one, in turn: 5 makes weeks of days. Runs begin at every offset."""
+    share: Share
+    """Share of each batch drawn from them, at lookbacks that fit into them."""
 
 
 class DataRules(Settings):
@@ -104,6 +71,7 @@ class DataSettings(DataRules):
     validation bar and the first test target; >= the horizon."""
     embargo_bars: Annotated[int, Field(ge=0)] = 0
     """Further bars left out after the purge, against memory that outlasts the horizon."""
+    coarser: CoarserBars | None = None
     simulated: SimulatedMarkets | None = None
     simulated_share: Share = 0.0
     """Share of each batch drawn from the simulated markets."""
@@ -137,6 +105,8 @@ class DataSettings(DataRules):
                 )
         if (self.simulated_share > 0) != (self.simulated is not None):
             raise ValueError("`simulated` and `simulated_share` > 0 go together")
+        if self.coarser is not None and self.coarser.share + self.simulated_share > 1:
+            raise ValueError("`coarser.share` and `simulated_share` add up to more than 1")
         return self
 
 
@@ -156,7 +126,13 @@ class WindowSettings(Settings):
     """How often a symbol is drawn: by its number of training windows, every symbol alike, or by
     the square root of the median amount it traded in the training bars."""
     clip: Positive = 5.0
-    """Normalised values are cut here, as the published models expect."""
+    """Normalised values are cut here, as the published models expect; returns are never cut."""
+    mirrored_share: Share = 0.0
+    """Share of the windows whose returns change sign (wicks change sides), so that no direction
+    is learnt that is only the training years' own."""
+    shift_calendar: bool = False
+    """Moves the time stamps of each training window by a random number of weeks, so that the
+    months of few years are not learnt by heart; weekdays and hours stay."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:

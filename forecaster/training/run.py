@@ -14,7 +14,6 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -25,13 +24,16 @@ from forecaster.registry import cutoff_of, latest_cutoff
 from forecaster.timellm.bootstrap import save_errors
 from forecaster.timellm.model import PointModel
 from forecaster.training.checkpoints import Checkpoints, require_same
-from forecaster.training.config import (
-    PredictorTraining,
-    TokenizerTraining,
-    TrainingError,
-)
+from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
 from forecaster.training.data.batches import WindowPlan
-from forecaster.training.data.pools import Pool, TrainingBatch, TrainingSeries, validation_batches
+from forecaster.training.data.pools import (
+    Pool,
+    TrainingBatch,
+    TrainingSeries,
+    View,
+    hash_of,
+    validation_batches,
+)
 from forecaster.training.data.splits import split_series
 from forecaster.training.forecast_validation import ForecastDate, forecast_dates, judge_forecasts
 from forecaster.training.loop import CHECKPOINTS, Hooks, fit
@@ -78,7 +80,21 @@ class TrainingRun:
     ) -> None:
         self.settings = settings
         self.world = world
+        if settings.run.tensorboard:
+            require_tensorboard()
+        self.tokenizer = None
+        if isinstance(settings, PredictorTraining):
+            if tokenizer is None:
+                raise TrainingError("a predictor needs a tokenizer: --tokenizer FOLDER_OR_ID")
+            self.tokenizer = KronosTokenizer.from_pretrained(tokenizer)
         self.split = split_series(series, settings.data, settings.windows)
+        torch.manual_seed(settings.seed)
+        self.model = starting_model(settings, start_from)
+        if self.tokenizer is not None and isinstance(self.model, Kronos):
+            require_same_bits(self.model, self.tokenizer, start_from)
+        eyes = self.tokenizer or self.model
+        features = eyes.features if isinstance(eyes, KronosTokenizer) else "levels"
+        self.view = View(features, settings.windows.clip)
         self.plan = WindowPlan(
             self.split,
             seed=settings.seed,
@@ -87,22 +103,13 @@ class TrainingRun:
             windows=settings.windows,
             world=world,
             accumulate=settings.optimiser.accumulate,
+            features=features,
+            coarser_share=0.0 if settings.data.coarser is None else settings.data.coarser.share,
         )
-        if settings.run.tensorboard:
-            require_tensorboard()
-        self.tokenizer = None
-        if isinstance(settings, PredictorTraining):
-            if tokenizer is None:
-                raise TrainingError("a predictor needs a tokenizer: --tokenizer FOLDER_OR_ID")
-            self.tokenizer = KronosTokenizer.from_pretrained(tokenizer)
-        torch.manual_seed(settings.seed)
-        self.model = starting_model(settings, start_from)
-        if self.tokenizer is not None and isinstance(self.model, Kronos):
-            require_same_bits(self.model, self.tokenizer, start_from)
         self._sources = [str(each) for each in (start_from, tokenizer) if each is not None]
         self.identity = {
             "settings": settings.model_dump(mode="json"),
-            "bars": bars or _hash_of(series),
+            "bars": bars or hash_of(series),
             "start weights": self._hash() if start_from is not None else "",
             "tokenizer": content_hash(self.tokenizer) if self.tokenizer is not None else "",
         }
@@ -130,10 +137,9 @@ class TrainingRun:
 
     def description(self) -> list[str]:
         """Lines about what will be trained on what."""
-        parts = {"training": self.split.train, "simulated": self.split.simulated}
         counts = [
             f"{name}: {len(pool.symbols())} symbols, {pool.n_bars} bars in {len(pool.runs)} runs"
-            for name, pool in parts.items()
+            for name, pool in self._trained_on().items()
             if pool.runs
         ]
         size = sum(p.numel() for p in self.model.parameters())
@@ -144,6 +150,11 @@ class TrainingRun:
             f"epochs of {self.plan.windows:,}"
         )
         return [*counts, work]
+
+    def _trained_on(self) -> dict[str, Pool]:
+        split = self.split
+        pools = {"training": split.train, "coarser": split.coarser, "simulated": split.simulated}
+        return {name: pool for name, pool in pools.items() if pool.runs or name != "coarser"}
 
     def resumes_after(self, out: Path) -> int:
         """The step an interrupted run in this folder got to; 0 where there is none.
@@ -253,7 +264,7 @@ class TrainingRun:
             pool,
             lookback=max(windows.lookbacks),
             horizon=windows.validation_horizon,
-            clip=windows.clip,
+            view=self.view,
             count=self.settings.run.validation_windows,
             size=_MEASURED_AT_ONCE,
         )
@@ -296,10 +307,6 @@ class TrainingRun:
     def _publish(self, model: Model, place: Path, figures: Mapping[str, float]) -> None:
         """Writes config.json, model.safetensors and the record of the run into a folder."""
         through = self.trained_through
-        pools = {
-            "training": self.split.train,
-            "simulated": self.split.simulated,
-        }
         record = {
             "trained_through": None if through is None else through.isoformat(),
             "settings": self.settings.model_dump(mode="json"),
@@ -309,7 +316,7 @@ class TrainingRun:
                     "bars": pool.n_bars,
                     "symbols": len(pool.symbols()),
                 }
-                for name, pool in pools.items()
+                for name, pool in self._trained_on().items()
             },
             "figures": dict(figures),
         }
@@ -336,12 +343,3 @@ class TrainingRun:
 def _seed_of(seed: int, rank: int) -> int:
     digest = hashlib.blake2b(f"rank:{seed}:{rank}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
-
-
-def _hash_of(series: Sequence[TrainingSeries]) -> str:
-    bars = hashlib.blake2b(digest_size=8)
-    for one in series:
-        bars.update(f"{one.symbol}:{one.simulated}".encode())
-        bars.update(one.timestamps_N.astype("datetime64[us]").tobytes())
-        bars.update(np.ascontiguousarray(one.values_NF).tobytes())
-    return bars.hexdigest()

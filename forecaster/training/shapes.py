@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from forecaster.features import FeatureSpace
 from market.settings import Settings
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -32,6 +33,8 @@ class TokenizerShape(Settings):
     gamma: float = 1.1
     zeta: float = 0.05
     group_size: Count = 4
+    features: FeatureSpace = "levels"
+    """What a bar is to it: levels, as in the published models, or returns."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:

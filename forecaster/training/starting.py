@@ -14,6 +14,7 @@ from forecaster.training.config import (
     TrainingError,
 )
 from forecaster.training.objectives import Model
+from forecaster.training.shapes import PredictorShape, TokenizerShape
 from forecaster.training.timellm_config import TimeLLMTraining
 from market.errors import CheckpointError
 
@@ -45,7 +46,7 @@ def starting_model(
         model = kind.from_pretrained(start_from)
     except CheckpointError as error:
         raise TrainingError(f"--from: {error}") from error
-    found = model.config
+    found = {} if settings.model is None else _with_defaults(model, settings.model)
     differing = sorted(k for k in asked or {} if found.get(k) != (asked or {})[k])
     if differing:
         told = ", ".join(f"{k}={found.get(k)} (asked: {(asked or {})[k]})" for k in differing)
@@ -57,6 +58,14 @@ def starting_model(
         for part in (model.embed, model.encoder, model.quant_embed):
             part.requires_grad_(False)
     return model
+
+
+def _with_defaults(
+    model: KronosTokenizer | Kronos, shape: TokenizerShape | PredictorShape
+) -> dict[str, object]:
+    """Its config with the keys that it leaves out because they have their default."""
+    defaults = {k: f.default for k, f in type(shape).model_fields.items() if not f.is_required()}
+    return defaults | model.config
 
 
 def _point_model(settings: TimeLLMTraining, start_from: str | Path | None) -> PointModel:

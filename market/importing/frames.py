@@ -14,14 +14,13 @@ from market.bars import check_bars
 from market.errors import SourceError
 from market.fields import FEATURES
 from market.importing.columns import Columns, find_columns
-from market.importing.files import (
-    ImportOptions,
-    as_rows,
-    describe_filled,
-    infer_spec,
-    with_defaults,
-)
-from market.lake.appending import with_closes
+from market.importing.grid import closed_days, place
+from market.importing.inference import with_defaults
+from market.importing.job import describe_filled, infer_from
+from market.importing.options import ImportOptions
+from market.importing.rows import rows_of
+from market.importing.steps import require_step, steps_of
+from market.lake.appending import key_of, with_closes
 from market.spec import StoreSpec
 
 
@@ -30,7 +29,7 @@ class FrameBars:
     """A frame's bars, and what was found out about them."""
 
     bars: pl.DataFrame
-    """BAR_SCHEMA, sorted by symbol and timestamp."""
+    """BAR_SCHEMA, sorted by symbol and close."""
     good: pl.DataFrame
     """The same rows as market.bars.check_bars leaves them, for a store to append."""
     quarantine: pl.DataFrame
@@ -69,22 +68,31 @@ def read_frame(
             "with --map symbol=COLUMN, or the only symbol there is with --symbol"
         )
     _require_numbers(frame, columns, source)
-    rows, unused = as_rows(frame, source, told, told.symbol)
+    found = rows_of(frame, source, told, told.symbol)
+    rows = found.rows
     _require_order(rows, columns.of["timestamp"], source)
-    spec, spec_notes = infer_spec(rows, told, existing)
-    checked = check_bars(rows)
+    steps = steps_of(rows)
+    spec, spec_notes = existing, list[str]()
+    if spec is None:
+        spec, spec_notes = infer_from([found], [steps], told)
+    width = int(spec.step.astype(int))
+    whose = "the store holds" if existing is not None else "most of its bars are"
+    require_step(steps if spec.daily else steps_of(rows, width), spec, whose)
+    checked = check_bars(place(rows, spec, told), key_of(spec)[1])
     if not checked.good.height:
         row = checked.quarantine.row(0, named=True)
         raise SourceError(
             f"{source}: none of {rows.height:,} rows is a bar; row {row['row']}: {row['detail']} "
             f"(rule: {row['rule']})"
         )
-    if unused:
-        notes = [*notes, f"columns not used: {', '.join(unused)}"]
+    if found.unused:
+        notes = [*notes, f"columns not used: {', '.join(found.unused)}"]
+    closed = closed_days(checked.good, spec, told)
+    notes = [*notes, *found.notes, *([closed] if closed is not None else [])]
     rules = checked.quarantine.group_by("rule").len().sort("rule")
     dropped = [f"{n:,} rows left out (rule: {rule})" for rule, n in rules.iter_rows()]
     return FrameBars(
-        bars=with_closes(checked.good, spec).sort("symbol", "timestamp"),
+        bars=with_closes(checked.good, spec).sort("symbol", "close_utc"),
         good=checked.good,
         quarantine=checked.quarantine,
         spec=spec,

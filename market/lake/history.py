@@ -6,9 +6,9 @@ to one version: imports that happen meanwhile do not change what it returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -16,19 +16,15 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
+from market.actions.adjust import actions_by_symbol, adjust_bars
+from market.actions.factors import NO_ACTIONS, Basis, SymbolActions
+from market.actions.suspects import mark_suspects
+from market.actions.table import checked, no_actions
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import local_to_utc
 from market.errors import AsOfError, StoreError
 from market.fields import FEATURES
-from market.lake.appending import (
-    ImportReport,
-    OnConflict,
-    compare,
-    conflict_message,
-    unseen,
-    with_closes,
-    write_bars,
-)
+from market.lake.appending import ImportReport, OnConflict, add_actions, import_bars, require_spec
 from market.lake.asof import (
     as_of_row,
     is_range,
@@ -39,14 +35,13 @@ from market.lake.asof import (
 )
 from market.lake.manifest import (
     Manifest,
-    bucket_of,
     current_version,
     load_manifest,
     publish,
     verified,
-    write_table,
     writer_lock,
 )
+from market.lake.reading import scan_bars
 from market.select import select
 from market.spec import AsOf, Label, StoreSpec
 from market.windows import SymbolSeries
@@ -73,7 +68,7 @@ class MarketHistory:
                 f"'candlecast data import FILES --store {root}'"
             )
         manifest = load_manifest(folder, chosen)
-        paths = [*(each.path for each in manifest.bars), *manifest.quarantine]
+        paths = [*(each.path for each in manifest.bars), *manifest.quarantine, *manifest.actions]
         absent = [path for path in paths if not (folder / path).is_file()]
         if absent:
             raise StoreError(
@@ -91,11 +86,7 @@ class MarketHistory:
                 if current_version(folder) is None:
                     publish(folder, Manifest(spec, None, (), (), ()))
         history = cls.open(folder)
-        if history.spec != spec:
-            raise StoreError(
-                f"{root} holds {history.spec}; these bars are {spec}. One store holds one venue "
-                "and frequency: choose another --store"
-            )
+        require_spec(folder, history.spec, spec)
         return history
 
     @property
@@ -123,24 +114,7 @@ class MarketHistory:
         start: first session to return. as_of: only bars whose close is at or before it; without
         time zone it counts as UTC. Raises StoreError naming the file where one is damaged.
         """
-        files = self.manifest.bars
-        moment = None if as_of is None else _aware(as_of)
-        wanted = None if symbols is None else sorted(set(symbols))
-        if wanted is not None:
-            buckets = {bucket_of(symbol) for symbol in wanted}
-            files = tuple(each for each in files if each.bucket in buckets)
-        if moment is not None:
-            files = tuple(f for f in files if datetime.fromisoformat(f.first_close) <= moment)
-        if not files:
-            return pl.LazyFrame(schema=BAR_SCHEMA)
-        bars = pl.scan_parquet(verified(self.root, [each.path for each in files]))
-        if wanted is not None:
-            bars = bars.filter(pl.col("symbol").is_in(wanted))
-        if start is not None:
-            bars = bars.filter(pl.col("session") >= start)
-        if moment is not None:
-            bars = bars.filter(pl.col("close_utc") <= moment)
-        return bars
+        return scan_bars(self.root, self.manifest.bars, symbols=symbols, start=start, as_of=as_of)
 
     def sql(self, query: str) -> pl.DataFrame:
         """The rows of one SELECT over the view `bars`, in DuckDB's SQL."""
@@ -165,15 +139,47 @@ class MarketHistory:
         self, symbols: Iterable[str] | None = None, *, as_of: datetime | None = None
     ) -> list[SymbolSeries]:
         """One series per symbol that has bars, sorted by symbol; all symbols without a list."""
-        return series_of(
-            self.scan(symbols=symbols, as_of=as_of).sort("symbol", "timestamp").collect()
-        )
+        wanted = None if symbols is None else list(symbols)
+        own = actions_by_symbol(self.actions(wanted))
+        bars = self.scan(symbols=wanted, as_of=as_of).sort("symbol", "close_utc").collect()
+        return series_of(bars, own, self.spec)
 
     def quarantine(self, symbol: str | None = None) -> pl.DataFrame:
         """Rows that broke a rule, with the rule and what was wrong."""
         files = verified(self.root, self.manifest.quarantine)
         rows = pl.read_parquet(files) if files else pl.DataFrame(schema=QUARANTINE_SCHEMA)
         return rows if symbol is None else rows.filter(pl.col("symbol") == symbol)
+
+    def actions(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """Corporate actions in ACTION_SCHEMA, sorted by symbol and ex-date."""
+        files = verified(self.root, self.manifest.actions)
+        rows = pl.read_parquet(files) if files else no_actions()
+        return rows if symbols is None else rows.filter(pl.col("symbol").is_in(list(symbols)))
+
+    def prices(
+        self,
+        basis: Basis,
+        as_of: AsOf,
+        *,
+        symbols: Iterable[str] | None = None,
+        start: date | None = None,
+    ) -> pl.DataFrame:
+        """Bars up to as_of in raw, split-adjusted or total-return prices, as known then.
+
+        They come in the raw unit of as_of: actions that are later, or not announced by then, change
+        nothing. Sorted by symbol and close. Raises ConfigError for an unknown basis.
+        """
+        wanted = None if symbols is None else list(symbols)
+        bars = self.scan(symbols=wanted, start=start, as_of=as_of.close_utc).collect()
+        moment = np.datetime64(as_of.session, "D")
+        return adjust_bars(bars.sort("symbol", "close_utc"), self.actions(wanted), moment, basis)
+
+    def record_actions(self, actions: pl.DataFrame, source: str = "actions") -> str:
+        """Add actions in ACTION_SCHEMA, as one atomic step; returns the new version.
+
+        Of a symbol and ex-date that are known, the new row wins; older versions keep theirs.
+        """
+        return add_actions(self.root, checked(actions, source), source)
 
     def resolve_as_of(self, value: str | date | datetime) -> AsOf:
         """The last close at or before a date or a moment.
@@ -222,64 +228,48 @@ class MarketHistory:
         A stored bar with other values is a conflict: `error` writes nothing and raises StoreError,
         `keep` leaves the stored bar, `replace` takes the new one (old versions keep theirs).
         """
-        policy = OnConflict(on_conflict)
-        with writer_lock(self.root):
-            current = MarketHistory.open(self.root)
-            bars = with_closes(good, self.spec)
-            near = current.scan(symbols=bars["symbol"].unique()).filter(
-                pl.col("timestamp").is_between(bars["timestamp"].min(), bars["timestamp"].max())
-            )
-            compared = compare(bars, near.collect())
-            if compared.conflicts.height and policy is OnConflict.ERROR:
-                raise StoreError(conflict_message(compared.conflicts, self.root))
-            fresh = unseen(quarantine, current.quarantine())
-            report = ImportReport(
-                version=current.version,
-                previous=current.version,
-                new_bars=compared.new.height,
-                known_bars=compared.equal,
-                conflicts=compared.conflicts.select("symbol", "timestamp", "close_stored", "close"),
-                on_conflict=policy,
-                quarantined=dict(fresh.group_by("rule").len().sort("rule").iter_rows()),
-                known_quarantine=quarantine.height - fresh.height,
-            )
-            replaced = compared.conflicts.select(BAR_SCHEMA.names())
-            if policy is not OnConflict.REPLACE:
-                replaced = replaced.clear()
-            if not (compared.new.height or replaced.height or fresh.height):
-                return report
-            manifest = current.manifest
-            files = write_bars(self.root, manifest.bars, compared.new, replaced)
-            rejected = manifest.quarantine
-            if fresh.height:
-                rejected = (*rejected, write_table(self.root, "quarantine", fresh))
-            version = publish(
-                self.root,
-                Manifest(self.spec, current.version, files, rejected, tuple(sources)),
-            )
-            return replace(report, version=version)
+        return import_bars(
+            self.root, self.spec, good, quarantine, on_conflict=OnConflict(on_conflict),
+            sources=sources,
+        )  # fmt: skip
 
 
-def series_of(bars: pl.DataFrame) -> list[SymbolSeries]:
-    """One series per symbol of bars in BAR_SCHEMA, which are sorted by symbol and timestamp."""
+def series_of(
+    bars: pl.DataFrame,
+    actions: Mapping[str, SymbolActions] | None = None,
+    spec: StoreSpec | None = None,
+) -> list[SymbolSeries]:
+    """One series per symbol of bars in BAR_SCHEMA, which are sorted by symbol and close.
+
+    actions: of the symbols that have any. spec: of the bars; with it, moves that look like splits
+    are flagged.
+    """
+    known = actions or {}
     columns = {name: bars[name].to_numpy() for name in ("timestamp", "session", "flags")}
     closes = bars["close_utc"].dt.replace_time_zone(None).to_numpy()
     values = np.ascontiguousarray(bars.select(FEATURES).to_numpy())
     lengths = bars["symbol"].rle().struct.unnest()
     ends = np.cumsum(lengths["len"].to_numpy())
-    return [
-        SymbolSeries(
-            symbol=symbol,
-            timestamps_N=columns["timestamp"][first:last],
-            sessions_N=columns["session"][first:last],
-            close_utc_N=closes[first:last],
-            values_NF=values[first:last],
-            flags_N=columns["flags"][first:last],
+    made = []
+    for symbol, first, last in zip(
+        lengths["value"], [0, *ends[:-1].tolist()], ends.tolist(), strict=False
+    ):
+        own = known.get(symbol, NO_ACTIONS)
+        session_N, flags_N = columns["session"][first:last], columns["flags"][first:last]
+        if spec is not None:
+            flags_N = mark_suspects(flags_N, values[first:last], session_N, own, spec)
+        made.append(
+            SymbolSeries(
+                symbol=symbol,
+                timestamps_N=columns["timestamp"][first:last],
+                sessions_N=session_N,
+                close_utc_N=closes[first:last],
+                values_NF=values[first:last],
+                flags_N=flags_N,
+                actions=own,
+            )
         )
-        for symbol, first, last in zip(
-            lengths["value"], [0, *ends[:-1].tolist()], ends.tolist(), strict=False
-        )
-    ]
+    return made
 
 
 @lru_cache(maxsize=16)
@@ -302,7 +292,3 @@ def _symbol_table(history: MarketHistory) -> pl.DataFrame:
         .sort("symbol")
         .collect()
     )
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

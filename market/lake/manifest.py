@@ -9,9 +9,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b, file_digest
@@ -34,7 +35,7 @@ _LOCK = "LOCK"
 _HASHED_AT_ONCE = 4
 _PARTIAL = ".candlecast-partial"
 """Ending of files that are being written; one that stays belongs to an import that was killed."""
-_OWN_NAMES = {_POINTER, _POINTER + _PARTIAL, _LOCK, "manifests", "bars", "quarantine"}
+_OWN_NAMES = {_POINTER, _POINTER + _PARTIAL, _LOCK, "manifests", "bars", "quarantine", "actions"}
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,13 @@ class Manifest:
     """Relative paths of the quarantine files, oldest first."""
     sources: tuple[str, ...]
     """Files read by the import that made this version."""
+    actions: tuple[str, ...] = ()
+    """Relative path of the table of corporate actions, where there is one."""
 
     def encode(self) -> bytes:
         content = {"format": FORMAT, **asdict(self)}
+        if not self.actions:  # as stores without actions always wrote it
+            del content["actions"]
         return json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"
 
 
@@ -113,6 +118,7 @@ def decode_manifest(content: bytes, path: Path) -> Manifest:
             bars=tuple(BarFile(**each) for each in fields["bars"]),
             quarantine=tuple(fields["quarantine"]),
             sources=tuple(fields["sources"]),
+            actions=tuple(fields.get("actions", ())),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, StoreError):
@@ -132,7 +138,10 @@ def write_table(root: Path, folder: str, frame: pl.DataFrame) -> str:
     target = root / folder
     target.mkdir(parents=True, exist_ok=True)
     temporary = target / f"new{_PARTIAL}"
-    frame.write_parquet(temporary, compression="zstd", row_group_size=1 << 16)
+    try:
+        frame.write_parquet(temporary, compression="zstd", row_group_size=1 << 16)
+    except pl.exceptions.PolarsError as error:
+        raise OSError(str(error).splitlines()[0]) from error
     digest = blake2b(temporary.read_bytes(), digest_size=16).hexdigest()
     _move(temporary, target / f"{digest}.parquet")
     return f"{folder}/{digest}.parquet"
@@ -169,15 +178,32 @@ def _hash_of(file: Path, size: int, changed: tuple[int, int]) -> str:
         return file_digest(handle, partial(blake2b, digest_size=16)).hexdigest()
 
 
-def publish(root: Path, manifest: Manifest) -> str:
-    """Write the manifest, then swap the pointer to it; returns the new version."""
+def write_manifest(root: Path, manifest: Manifest) -> str:
+    """Write the manifest of a version that nothing points to yet; returns the version."""
     content = manifest.encode()
     version = blake2b(content, digest_size=16).hexdigest()
     folder = root / "manifests"
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / f"{version}.json", content)
+    return version
+
+
+def publish(root: Path, manifest: Manifest) -> str:
+    """Write the manifest, then swap the pointer to it; returns the new version."""
+    version = write_manifest(root, manifest)
     _write(root / _POINTER, f"{version}\n".encode())
     return version
+
+
+def discard(root: Path) -> None:
+    """Remove what an import wrote into a folder where no store came about; the rest stays."""
+    if current_version(root) is not None:
+        return
+    for name in ("bars", "quarantine", "manifests", "actions"):
+        shutil.rmtree(root / name, ignore_errors=True)
+    with suppress(OSError):
+        (root / _LOCK).unlink(missing_ok=True)
+        root.rmdir()
 
 
 @contextmanager
@@ -194,7 +220,7 @@ def writer_lock(root: Path) -> Iterator[None]:
                 f"{root}: another import is writing to this store; nothing was written, run the "
                 "command again when it has ended"
             ) from None
-        for folder in ("bars/*", "quarantine", "manifests", "."):
+        for folder in ("bars/*", "quarantine", "manifests", "actions", "."):
             for leftover in root.glob(f"{folder}/*{_PARTIAL}"):
                 leftover.unlink()
         yield

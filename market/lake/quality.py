@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from pydantic import Field
 
+from market.bars import RULE_GRID, RULE_TIME
 from market.lake.history import MarketHistory
 from market.settings import Settings
 from market.spec import AsOf
@@ -24,7 +25,9 @@ class GateSettings(Settings):
     max_missing: float = Field(0.1, ge=0, le=1)
     """Share of the previous session's symbols that may be without a bar at as_of."""
     max_quarantined: float = Field(0.02, ge=0, le=1)
-    """Share of the session's rows that may be in quarantine."""
+    """Share of the session's rows that may be in quarantine,"""
+    quarantine_floor: int = Field(1, ge=0)
+    """and so many may in any case, however few rows there are (not where that share is 0)."""
     min_symbols: int = Field(1, ge=1)
     """Symbols that must have a bar at as_of."""
     max_age_days: float | None = Field(None, gt=0)
@@ -44,8 +47,11 @@ class Quality:
     """Of those, the ones without a bar now, sorted."""
     rows: int
     quarantined: int
-    """Rows of the session that broke a rule, by their label's date."""
+    """Rows of the session that broke a rule, by their label's date; live quotes and unfinished bars
+    of symbols that have their bar do not count."""
     now: datetime
+    future: int = 0
+    """Rows of the newest import that are quarantined because they lie in the clock's future."""
 
     @property
     def missing_share(self) -> float:
@@ -56,6 +62,13 @@ class Quality:
         total = self.rows + self.quarantined
         return self.quarantined / total if total else 0.0
 
+    def allowed(self, gate: GateSettings) -> int:
+        """Whole rows of the session that may be in quarantine."""
+        if not gate.max_quarantined:
+            return 0
+        share = int(gate.max_quarantined * (self.rows + self.quarantined))
+        return max(gate.quarantine_floor, share)
+
     def objections(self, gate: GateSettings) -> list[str]:
         """Why this night must not be forecast; none where it may."""
         found = []
@@ -65,6 +78,12 @@ class Quality:
                 f"the session {day} closes at {self.as_of.close_utc:%Y-%m-%d %H:%M} UTC, but this "
                 f"machine's clock says {self.now:%Y-%m-%d %H:%M} UTC: mend the clock, or the time "
                 "zone and label side of the import"
+            )
+        if self.future > max(1, self.present // 10):
+            found.append(
+                f"{self.future} rows of the newest import lie in the future, and in quarantine: "
+                f"this machine's clock says {self.now:%Y-%m-%d %H:%M} UTC; mend the clock, or the "
+                "dates or the time zone of the import"
             )
         age = self.now - self.as_of.close_utc
         if gate.max_age_days is not None and age > timedelta(days=gate.max_age_days):
@@ -82,11 +101,12 @@ class Quality:
                 f"on {day} ({self.missing_share:.1%}, allowed {gate.max_missing:.1%}; "
                 f"max_missing), for example {', '.join(self.missing[:3])}"
             )
-        if self.quarantined_share > gate.max_quarantined:
+        if self.quarantined > self.allowed(gate):
             found.append(
                 f"{self.quarantined} of {self.rows + self.quarantined} rows of {day} are in "
-                f"quarantine ({self.quarantined_share:.1%}, allowed {gate.max_quarantined:.1%}; "
-                "max_quarantined); 'candlecast data quarantine' shows them"
+                f"quarantine ({self.quarantined_share:.1%}, allowed {self.allowed(gate)} rows: "
+                f"max_quarantined {gate.max_quarantined:.1%}, quarantine_floor "
+                f"{gate.quarantine_floor}); 'candlecast data quarantine' shows them"
             )
         return found
 
@@ -100,12 +120,22 @@ def quality(history: MarketHistory, as_of: AsOf, now: datetime | None = None) ->
     before = counts.filter(pl.col("session") < as_of.session)
     missing = sorted(set(before["symbol"]) - set(today["symbol"]))
     bad = history.quarantine().filter(pl.col("timestamp").dt.date() == as_of.session)
+    harmless = (pl.col("rule") == RULE_GRID) & pl.col("symbol").is_in(today["symbol"].implode())
+    bad = bad.filter(~harmless)
+    moment = now or datetime.now(UTC)
+    ahead = moment.replace(tzinfo=None) + timedelta(days=1)
+    late = history.quarantine().filter(
+        (pl.col("rule") == RULE_TIME)
+        & (pl.col("timestamp") > ahead)
+        & pl.col("source").is_in(history.manifest.sources)
+    )
     return Quality(
+        future=late.height,
         as_of=as_of,
         present=today.height,
         expected=before.height,
         missing=tuple(missing),
         rows=int(today["len"].sum()),
         quarantined=bad.height,
-        now=now or datetime.now(UTC),
+        now=moment,
     )

@@ -26,7 +26,9 @@ def test_the_demo_goes_the_whole_way_and_repeats_nothing(tmp_path: Path) -> None
     first = run_demo(out)
     sheet = Path(re.findall(r"tear sheet: (.+)", first)[0])
     assert sheet == out / "tearsheet.html"
-    assert "<title>candlecast demo" in sheet.read_text()
+    page = sheet.read_text()
+    assert "<title>candlecast demo" in page
+    assert "Do the intervals know how much will move?" in page
     assert re.search(r"mean rank IC [+-]0\.\d{3} \(HAC t .+, 26 dates\)", first)
     assert "IN-SAMPLE" not in first
 

@@ -107,7 +107,7 @@ def test_the_wrong_half_is_recognised(folder: Path) -> None:
 
 
 def test_unknown_models_say_what_is_known(folder: Path) -> None:
-    with pytest.raises(CheckpointError, match="unknown model 'nanno'; known: nano, mini"):
+    with pytest.raises(CheckpointError, match="unknown model 'nanno'; known: nano, nano-l"):
         load_forecaster("nanno")
     with pytest.raises(CheckpointError, match="needs its tokenizer; add --tokenizer"):
         load_forecaster(str(folder / "predictor"))

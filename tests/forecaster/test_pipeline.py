@@ -18,16 +18,20 @@ from forecaster import (
     KronosTokenizer,
     RandomWalk,
     SamplingParams,
+    WindowBatch,
     summarise,
 )
+from forecaster.interface import CLOSE
 from forecaster.normalize import normalise, power_of_ten
 from forecaster.quantiles import ensemble_quantiles
 from forecaster.repair import anchor_factor, repair
+from forecaster.returns import mirrored
 from forecaster.summary import QUANTILES
 from market.errors import ForecastInputError
+from market.processes import DAILY, simulate_processes
 from market.windows import time_features
 
-from .conftest import random_windows
+from .conftest import random_windows, small_predictor, small_tokenizer
 
 FEATURES = ["open", "high", "low", "close", "volume", "amount"]
 
@@ -281,3 +285,36 @@ def test_non_finite_paths_are_named() -> None:
     paths.values_BSHF[1, 0, 0, 0] = np.nan
     with pytest.raises(ForecastInputError, match="S1: the model produced"):
         summarise(paths)
+
+
+def test_a_mirrored_window_has_the_mirrored_forecast() -> None:
+    """Untrained weights lean to one side; sampled both ways, the lean cancels."""
+    torch.manual_seed(0)
+    values = np.stack([s.values_TF for s in simulate_processes(1, 3, 60, DAILY)])
+    labels = np.datetime64("2020-01-01", "us") + np.arange(64) * np.timedelta64(1, "D")
+    tokenizer = small_tokenizer(features="returns")
+    with torch.no_grad():
+        tokenizer.head.bias.fill_(0.3)
+    forecaster = KronosForecaster(tokenizer, small_predictor())
+
+    def moves(values_BLF: np.ndarray, paths: int) -> np.ndarray:
+        windows = WindowBatch(
+            symbols=("A", "B", "C"),
+            as_of_B=np.repeat(labels[59], 3),
+            values_BLF=values_BLF,
+            timestamps_BL=np.tile(labels[:60], (3, 1)),
+            future_BH=np.tile(labels[60:], (3, 1)),
+        )
+        sampled = forecaster.sample_paths(
+            windows, n_paths=paths, sampling=SamplingParams(top_p=1.0), seed=4
+        )
+        assert sampled.values_BSHF.shape == (3, paths, 4, 6)
+        relative = sampled.values_BSHF[..., CLOSE] / sampled.last_close_B[:, None, None]
+        return np.log(relative[..., -1]) / (sampled.scale_BF / sampled.loc_BF)[:, None, CLOSE]
+
+    plain, turned = moves(values, 400), moves(mirrored(values), 400)
+    assert plain[:, ::2].mean() > 0.5, "the weights lean"
+    assert abs(plain[:, ::2].mean() + turned[:, 1::2].mean()) < 0.3
+    assert np.allclose(plain.mean(axis=1), -turned.mean(axis=1), atol=0.35)
+    odd = moves(values, 7)
+    assert np.array_equal(odd[:, :3], moves(values, 7)[:, :3])

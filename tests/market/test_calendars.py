@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market import Label, StoreSpec, future_timestamps, sessions_and_closes
-from market.calendars import canonical_venue, to_local, to_utc
+from market.calendars import to_local, to_utc
 from market.errors import ConfigError
+from market.exchange_sessions import canonical_venue
 from market.spec import parse_freq
 
 NYSE = StoreSpec("XNYS", "1d", "America/New_York", Label.SESSION)

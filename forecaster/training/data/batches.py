@@ -16,9 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from forecaster.features import FeatureSpace
 from forecaster.training.config import TrainingError, WindowSettings
-from forecaster.training.data.pools import Pool, TrainingBatch, join
+from forecaster.training.data.pools import Pool, TrainingBatch, Variation, View, join
 from forecaster.training.data.splits import Split
+
+MOST_WEEKS = 28 * 52
+"""How far time stamps are moved at most: the calendar repeats itself after 28 years."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class WindowPlan:
     def __init__(
         self, split: Split, *, seed: int, batch_size: int, simulated_share: float,
         windows: WindowSettings, world: int = 1, accumulate: int = 1,
+        features: FeatureSpace = "levels", coarser_share: float = 0.0,
     ) -> None:  # fmt: skip
         if batch_size % (world * accumulate):
             raise TrainingError(
@@ -53,20 +58,23 @@ class WindowPlan:
         self._seed = seed
         self._windows = windows
         self._batch_size = batch_size
+        self._view = View(features, windows.clip)
         n_simulated = round(batch_size * simulated_share)
-        parts = (
-            ("real", split.train, batch_size - n_simulated),
-            ("simulated", split.simulated, n_simulated),
-        )
-        weights = {kind: _weights(pool, windows) for kind, pool, count in parts if count}
-        self._draws = {
-            lookback: [
-                _draw(kind, pool, lookback, count, windows, weights[kind])
+        n_coarser = round(batch_size * coarser_share)
+        self._draws = {}
+        for lookback in sorted(set(windows.lookbacks)):
+            fit = split.coarser.n_windows(lookback, windows.horizon) >= n_coarser
+            n_real = batch_size - n_simulated - n_coarser * fit
+            parts = (
+                ("real", split.train, n_real),
+                ("coarser", split.coarser, n_coarser * fit),
+                ("simulated", split.simulated, n_simulated),
+            )
+            self._draws[lookback] = [
+                _draw(kind, pool, lookback, count, windows, _weights(pool, windows))
                 for kind, pool, count in parts
                 if count
             ]
-            for lookback in sorted(set(windows.lookbacks))
-        }
 
     @property
     def windows(self) -> int:
@@ -96,17 +104,28 @@ class WindowPlan:
 
     def _part(self, draw: _Draw, rng: np.random.Generator, mine: slice) -> TrainingBatch | None:
         """Draws for the whole batch, whoever asks, and builds the slice."""
-        horizon, clip = self._windows.horizon, self._windows.clip
+        horizon, view = self._windows.horizon, self._view
         if draw.chance_R is None:
             number_B = rng.integers(0, int(draw.windows_R.sum()), draw.count)[mine]
+            varied = self._varied(rng, draw.count, mine)
             if not len(number_B):
                 return None
-            return draw.pool.gather(number_B, draw.lookback, horizon, clip)
+            return draw.pool.gather(number_B, draw.lookback, horizon, view, varied)
         run_B = rng.choice(len(draw.chance_R), draw.count, p=draw.chance_R)
         within_B = rng.integers(0, draw.windows_R[run_B])
+        varied = self._varied(rng, draw.count, mine)
         if not len(run_B[mine]):
             return None
-        return draw.pool.take(run_B[mine], within_B[mine], draw.lookback, horizon, clip)
+        return draw.pool.take(run_B[mine], within_B[mine], draw.lookback, horizon, view, varied)
+
+    def _varied(self, rng: np.random.Generator, count: int, mine: slice) -> Variation | None:
+        """Drawn for the whole batch as well; without a wish nothing is drawn."""
+        windows = self._windows
+        if not windows.mirrored_share and not windows.shift_calendar:
+            return None
+        mirrored_B = rng.random(count) < windows.mirrored_share
+        weeks_B = rng.integers(0, MOST_WEEKS if windows.shift_calendar else 1, count)
+        return Variation(mirrored_B[mine], weeks_B[mine])
 
 
 def _weights(pool: Pool, windows: WindowSettings) -> dict[str, float] | None:

@@ -9,6 +9,7 @@ R runs of a pool.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from forecaster.features import FeatureSpace, code_windows
 from forecaster.interface import CLOSE
-from forecaster.normalize import AMOUNT, normalise, power_of_ten
+from forecaster.returns import AMOUNT, HIGH, LOW, OPEN, VOLUME, mirrored
 from forecaster.training.config import DataSettings
 from market.windows import time_features
 
@@ -63,11 +65,29 @@ class TrainingSeries:
 
 
 @dataclass(frozen=True)
+class View:
+    """How windows are shown to a model."""
+
+    features: FeatureSpace = "levels"
+    clip: float = 5.0
+    """Of levels."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What is changed about the windows of a training batch, one entry per window."""
+
+    mirrored_B: npt.NDArray[np.bool_]
+    weeks_B: Ints
+    """How far their time stamps are moved."""
+
+
+@dataclass(frozen=True)
 class TrainingBatch:
     """Windows ready for a model, and where they came from."""
 
     x_BTF: npt.NDArray[np.float32]
-    """Normalised with the statistics of the first `lookback` bars, then clipped."""
+    """Coded with what the first `lookback` bars tell, see `forecaster.features`."""
     stamp_BT: npt.NDArray[np.int64]
     """Time features, shape (B, T, 5)."""
     lookback: int
@@ -99,6 +119,19 @@ def unbroken_runs(series: TrainingSeries, settings: DataSettings) -> list[Traini
     late = np.diff(series.timestamps_N) > np.timedelta64(settings.max_gap_days, "D")
     edges = [0, *(np.flatnonzero(jumped | late) + 1).tolist(), len(series)]
     return [series.rows(slice(a, b)) for a, b in itertools.pairwise(edges)]
+
+
+def merged(series: TrainingSeries, bars: int) -> TrainingSeries:
+    """Every `bars` neighbours as one bar under the label of the last; a rest at the end is left."""
+    n = len(series) // bars
+    parts_NKF = series.values_NF[: n * bars].reshape(n, bars, N_FEATURES)
+    values_NF = np.empty((n, N_FEATURES))
+    values_NF[:, OPEN], values_NF[:, CLOSE] = parts_NKF[:, 0, OPEN], parts_NKF[:, -1, CLOSE]
+    values_NF[:, HIGH] = parts_NKF[..., HIGH].max(axis=1)
+    values_NF[:, LOW] = parts_NKF[..., LOW].min(axis=1)
+    values_NF[:, VOLUME:] = parts_NKF[..., VOLUME:].sum(axis=1)
+    labels_N = series.timestamps_N[bars - 1 :: bars][:n]
+    return TrainingSeries(series.symbol, labels_N, values_NF, series.simulated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,15 +174,28 @@ class Pool:
             self._first_row[lookback] = first_R
         return self._first_row[lookback]
 
-    def gather(self, number_B: Ints, lookback: int, horizon: int, clip: float) -> TrainingBatch:
+    def gather(
+        self,
+        number_B: Ints,
+        lookback: int,
+        horizon: int,
+        view: View,
+        variation: Variation | None = None,
+    ) -> TrainingBatch:
         """The windows of these numbers, 0 … n_windows - 1, in run and then in time order."""
         ends_R = np.cumsum(self.windows_per_run(lookback, horizon))
         run_B = np.searchsorted(ends_R, number_B, side="right")
         before_B = np.where(run_B > 0, ends_R[run_B - 1], 0)
-        return self.take(run_B, number_B - before_B, lookback, horizon, clip)
+        return self.take(run_B, number_B - before_B, lookback, horizon, view, variation)
 
     def take(
-        self, run_B: Ints, number_B: Ints, lookback: int, horizon: int, clip: float
+        self,
+        run_B: Ints,
+        number_B: Ints,
+        lookback: int,
+        horizon: int,
+        view: View,
+        variation: Variation | None = None,
     ) -> TrainingBatch:
         """Of each run given, its window of that number, counted within the run."""
         length = lookback + horizon
@@ -165,11 +211,14 @@ class Pool:
             (run.timestamps_N[start], run.timestamps_N[start + length - 1])
             for run, start in zip(runs, start_B.tolist(), strict=True)
         ]
-        lift_BF = power_of_ten(values_BTF[:, :lookback])  # as forecasting does with small prices
-        if (lift_BF != 1.0).any():
-            values_BTF *= lift_BF[:, None]
+        if variation is not None:
+            flipped = np.flatnonzero(variation.mirrored_B)
+            values_BTF[flipped] = mirrored(values_BTF[flipped])
+            if variation.weeks_B.any():
+                stamp_BT = _moved(runs, start_B, length, variation.weeks_B)
+        coded = code_windows(view.features, values_BTF, clip=view.clip, lookback=lookback)
         return TrainingBatch(
-            x_BTF=normalise(values_BTF, clip=clip, lookback=lookback).x_BLF,
+            x_BTF=coded.x_BLF,
             stamp_BT=stamp_BT,
             lookback=lookback,
             symbols=tuple(run.symbol for run in runs),
@@ -197,8 +246,23 @@ class Pool:
         return {symbol: float(np.median(np.concatenate(a))) for symbol, a in amounts.items()}
 
 
+def _moved(
+    runs: Sequence[TrainingSeries], start_B: Ints, length: int, weeks_B: Ints
+) -> npt.NDArray[np.int64]:
+    """Time features (B, T, 5) of labels moved by so many weeks."""
+    times_BT = np.stack(
+        [
+            run.timestamps_N[start : start + length]
+            for run, start in zip(runs, start_B.tolist(), strict=True)
+        ]
+    )
+    return time_features(times_BT + (7 * weeks_B[:, None]).astype("timedelta64[D]")).astype(
+        np.int64
+    )
+
+
 def validation_batches(
-    pool: Pool, *, lookback: int, horizon: int, clip: float, count: int, size: int
+    pool: Pool, *, lookback: int, horizon: int, view: View, count: int, size: int
 ) -> list[TrainingBatch]:
     """At most `count` windows spread evenly over the pool, always the same ones."""
     total = pool.n_windows(lookback, horizon)
@@ -206,7 +270,7 @@ def validation_batches(
         return []
     chosen = np.unique(np.linspace(0, total - 1, count).round().astype(np.int64))
     return [
-        pool.gather(chosen[i : i + size], lookback, horizon, clip)
+        pool.gather(chosen[i : i + size], lookback, horizon, view)
         for i in range(0, len(chosen), size)
     ]
 
@@ -223,3 +287,13 @@ def join(batches: Sequence[TrainingBatch]) -> TrainingBatch:
         first_B=np.concatenate([b.first_B for b in batches]),
         last_B=np.concatenate([b.last_B for b in batches]),
     )
+
+
+def hash_of(series: Sequence[TrainingSeries]) -> str:
+    """Of all bars, in order: what names them where nobody else does."""
+    bars = hashlib.blake2b(digest_size=8)
+    for one in series:
+        bars.update(f"{one.symbol}:{one.simulated}".encode())
+        bars.update(one.timestamps_N.astype("datetime64[us]").tobytes())
+        bars.update(np.ascontiguousarray(one.values_NF).tobytes())
+    return bars.hexdigest()

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from forecaster.training.config import SimulatedMarkets, TrainingError
+from forecaster.training.config import TrainingError
 from forecaster.training.data.pools import TrainingSeries
+from forecaster.training.simulations import SimulatedMarkets, SimulatedProcesses
 from market.fields import FEATURES
 from market.lake.history import MarketHistory
+from market.processes import DAILY, SESSIONS, simulate_processes
 from market.synthetic import simulate_market
 
 
@@ -23,8 +25,8 @@ def history_series(histories: Iterable[MarketHistory]) -> list[TrainingSeries]:
 
 
 def simulated_series(markets: SimulatedMarkets) -> list[TrainingSeries]:
-    """Every symbol of every simulated market."""
-    return [
+    """Every symbol of every simulated market, and the further series."""
+    series = [
         TrainingSeries(
             str(symbol),
             frame["timestamp"].to_numpy(),
@@ -33,6 +35,23 @@ def simulated_series(markets: SimulatedMarkets) -> list[TrainingSeries]:
         )
         for params in markets.markets()
         for (symbol,), frame in simulate_market(params).group_by("symbol", maintain_order=True)
+    ]
+    return series if markets.processes is None else series + _process_series(markets.processes)
+
+
+def _process_series(processes: SimulatedProcesses) -> list[TrainingSeries]:
+    kinds = [(DAILY, processes.daily_series)]
+    kinds += [(session, processes.intraday_series) for session in SESSIONS]
+    return [
+        TrainingSeries(
+            f"PROCESS{seed}-{session.bars}x{session.minutes}-{k}",
+            one.timestamps_T,
+            one.values_TF,
+            simulated=True,
+        )
+        for seed in processes.seeds
+        for session, count in kinds
+        for k, one in enumerate(simulate_processes(seed, count, processes.n_bars, session))
     ]
 
 

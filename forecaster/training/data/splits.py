@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from forecaster.training.config import DataSettings, TrainingError, WindowSettings
-from forecaster.training.data.pools import Pool, Times, TrainingSeries, unbroken_runs
+from forecaster.training.config import CoarserBars, DataSettings, TrainingError, WindowSettings
+from forecaster.training.data.pools import Pool, Times, TrainingSeries, merged, unbroken_runs
 
 _ONE_DAY = timedelta(days=1)
 
@@ -52,6 +52,8 @@ class Split:
     """Training bars, and two ways to be honest about them."""
 
     train: Pool
+    coarser: Pool
+    """Longer bars made of the training bars."""
     simulated: Pool
     later: Pool
     """Later dates of the symbols trained on."""
@@ -101,12 +103,24 @@ def split_series(
     require_disjoint(spans)
     return Split(
         train=train,
+        coarser=Pool([] if data.coarser is None else _coarser(train.runs, data.coarser)),
         simulated=simulated,
         later=Pool(_runs(seen, end, data), first),
         held_out=Pool(_runs(unseen, end, data), first),
         test=test,
         spans=tuple(spans),
     )
+
+
+def _coarser(runs: Iterable[TrainingSeries], settings: CoarserBars) -> list[TrainingSeries]:
+    """Every run in longer bars, once per length, which begin at every offset into it."""
+    return [
+        merged(run.rows(slice(offset, len(run))), bars)
+        for bars in settings.bars
+        for run in runs
+        for offset in range(bars)
+        if len(run) - offset >= bars
+    ]
 
 
 def _runs(

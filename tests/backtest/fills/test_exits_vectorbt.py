@@ -2,7 +2,8 @@
 at the close, levels on the fill price, the stop before the take-profit.
 
 Where they differ: ours also close on the bar of an entry at the open; a trailing stop of ours is
-compared with the plain stop, theirs replaces it; two orders of one bar are one in vectorbt.
+compared with the plain stop, theirs replaces it; two orders of one bar are one in vectorbt;
+and our shares are fixed at the decision's close, so that rows, sides and prices are compared.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def made(seed: int) -> tuple[np.ndarray, ...]:
 
 
 def ours(c: int, data: tuple[np.ndarray, ...], rules: Rules) -> list[tuple[int, float, float]]:
-    """(row, signed shares, price) of every order of one column."""
+    """(row, side, price) of every order of one column."""
     open_, high, low, close, entries = (each[:, c : c + 1] for each in data)
     rows = np.flatnonzero(entries[1:, 0])
     plan = Targets(
@@ -67,7 +68,10 @@ def ours(c: int, data: tuple[np.ndarray, ...], rules: Rules) -> list[tuple[int, 
         m, plan, many[0], 0, N_BARS - 1, equity, cash, short, np.zeros(N_TOTALS), recorded,
         more_of(m, plan, many),
     )  # fmt: skip
-    return [(int(o["row"]), float(o["size"]), float(o["price"])) for o in recorded.orders[:count]]
+    return [
+        (int(o["row"]), float(np.sign(o["size"])), float(o["price"]))
+        for o in recorded.orders[:count]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_the_same_orders_as_from_signals(rules: dict[str, float], theirs: dict[s
     told = Rules(fill="close", **rules)  # type: ignore[arg-type]
     for c in range(N):
         own = records[records["col"] == c]
-        signed = np.where(own["side"] == 0, own["size"], -own["size"])
+        signed = np.where(own["side"] == 0, 1.0, -1.0)
         expected = list(
             zip(own["idx"].tolist(), signed.tolist(), own["price"].tolist(), strict=True)
         )

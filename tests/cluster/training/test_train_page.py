@@ -10,8 +10,8 @@ import pytest
 
 from cluster.training.page import write_training_page
 from forecaster.training import Surroundings, TrainingRun, TrainingSeries, training_series
-from forecaster.training.config import SimulatedMarkets
 from forecaster.training.examples import gallery
+from forecaster.training.simulations import SimulatedMarkets
 from tests.browser import drawn_in_a_browser, our_part
 from tests.forecaster.training.test_run import predictor_settings, tokenizer_settings
 

@@ -13,18 +13,22 @@ CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "predictor"])
-def test_the_shipped_configs_are_valid_and_match_the_shipped_weights(part: str) -> None:
+@pytest.mark.parametrize(("recipe", "name"), [("returns", "nano"), ("levels", "nano-levels")])
+def test_the_shipped_configs_are_valid_and_match_the_shipped_weights(
+    recipe: str, name: str, part: str
+) -> None:
     from cluster.settings import load_settings
     from forecaster.registry import KNOWN
     from forecaster.training import PredictorTraining, TokenizerTraining
 
     model = TokenizerTraining if part == "tokenizer" else PredictorTraining
-    settings = load_settings(CONFIGS / f"nano_{part}.yaml", model)
-    spec = KNOWN["nano"]
+    settings = load_settings(CONFIGS / f"{recipe}_{part}.yaml", model)
+    spec = KNOWN[name]
     assert settings.data.train_through == spec.trained_through
     folder = spec.tokenizer if part == "tokenizer" else spec.predictor
     kind = KronosTokenizer if part == "tokenizer" else Kronos
-    assert kind.from_pretrained(folder).config == settings.model.model_dump()
+    shape = type(settings.model)
+    assert shape(**kind.from_pretrained(folder).config) == settings.model
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "predictor"])

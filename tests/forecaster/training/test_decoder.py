@@ -13,8 +13,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's customary name
 
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.training import TokenizerTraining, TrainingError, train_tokenizer, training_series
-from forecaster.training.config import SimulatedMarkets
 from forecaster.training.losses import decoder_loss
+from forecaster.training.simulations import SimulatedMarkets
 
 MARKET = SimulatedMarkets(seeds=(1500,), n_symbols=4, n_sessions=320, start=date(2015, 1, 2))
 

@@ -25,10 +25,10 @@ from forecaster.training import (
     training_series,
 )
 from forecaster.training.checkpoints import Checkpoints
-from forecaster.training.config import SimulatedMarkets
-from forecaster.training.data.pools import validation_batches
+from forecaster.training.data.pools import View, validation_batches
 from forecaster.training.data.splits import split_series
 from forecaster.training.run_log import TIMING
+from forecaster.training.simulations import SimulatedMarkets
 from forecaster.training.validation import measure_predictor
 
 MARKET = SimulatedMarkets(seeds=(1500,), n_symbols=4, n_sessions=320, start=date(2015, 1, 2))
@@ -215,7 +215,7 @@ def test_validation_leaves_dropout_and_mode_as_they_were(
     assert settings.model is not None
     model = Kronos(**settings.model.model_dump()).train()
     pool = split_series(series, settings.data, settings.windows).train
-    batches = validation_batches(pool, lookback=24, horizon=8, clip=5.0, count=6, size=4)
+    batches = validation_batches(pool, lookback=24, horizon=8, view=View(), count=6, size=4)
     before = torch.get_rng_state()
     first = measure_predictor(model, frozen, batches)
     assert first == measure_predictor(model, frozen, batches)

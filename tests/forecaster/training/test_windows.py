@@ -20,7 +20,7 @@ from forecaster.training.config import (
     WindowSettings,
 )
 from forecaster.training.data.batches import WindowPlan
-from forecaster.training.data.pools import TrainingSeries, unbroken_runs, validation_batches
+from forecaster.training.data.pools import TrainingSeries, View, unbroken_runs, validation_batches
 from forecaster.training.data.series_file import open_series, store_series
 from forecaster.training.data.splits import TargetSpan, is_held_out, require_disjoint, split_series
 from market.errors import ConfigError
@@ -62,7 +62,7 @@ def test_training_windows_end_at_the_cut_off_and_hold_no_held_out_symbol() -> No
 def test_validation_targets_begin_after_the_purge() -> None:
     split = split_series(SERIES, DATA, WINDOWS)
     for pool in (split.later, split.held_out):
-        batches = validation_batches(pool, lookback=32, horizon=8, clip=5.0, count=50, size=7)
+        batches = validation_batches(pool, lookback=32, horizon=8, view=View(), count=50, size=7)
         assert sum(len(b.symbols) for b in batches) == 50
         for batch in batches:
             first_target = batch.first_B + 32 * np.timedelta64(1, "D")

@@ -17,7 +17,7 @@ DAILY = "Date,Open,High,Low,Close,Volume\n2024-01-02,10,11,9,10.5,100\n2024-01-0
 
 
 def read(path: Path, **options: object) -> pl.DataFrame:
-    return check_bars(read_source(path, ImportOptions(**options))[0]).good  # type: ignore[arg-type]
+    return check_bars(read_source(path, ImportOptions(**options)).rows).good  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,7 @@ def test_rows_with_bad_times_or_numbers_go_to_quarantine(tmp_path: Path) -> None
     path = tmp_path / "A.csv"
     path.write_text(DAILY + "2024-13-45,10,11,9,10,1\n2024-01-04,ten,11,9,10,1\n"
                     "2024-01-05,10,11,9,10,many\n2024-01-08,10,11,9,10,-\n")  # fmt: skip
-    rows, _ = read_source(path, ImportOptions())
-    checked = check_bars(rows)
+    checked = check_bars(read_source(path, ImportOptions()).rows)
     assert checked.good.height == 3
     found = checked.quarantine.select("row", "rule", "detail").rows()
     assert found == [
@@ -123,7 +122,7 @@ def test_rows_with_bad_times_or_numbers_go_to_quarantine(tmp_path: Path) -> None
         ("a.csv", DAILY.replace("2024-01-0", "soon").encode(), "no readable time, for example 'so"),
         ("a.csv", DAILY.replace("2024-01-02", "03/04/2024").replace("2024-01-03", "04/05/2024")
          .encode(), "month/day or day/month"),
-        ("a.csv", DAILY.replace(",", ";").replace("10.5", "10,5").encode(), "decimals with"),
+        ("a.csv", DAILY.replace(",", ";").replace("10.5", "10,500").encode(), "say --decimal ,"),
         ("a.csv", b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", "a.csv"),
         ("a.parquet", b"", "the file is empty"),
         ("a.parquet", DAILY.encode(), "not a Parquet file"),
@@ -225,7 +224,7 @@ def test_bars_of_another_kind_are_refused(tmp_path: Path) -> None:
     hourly.write_text(intraday("2024-01-02T00:00", 60, 24))
     store = tmp_path / "store"
     import_files([daily], store, ImportOptions(venue="XNYS"))
-    with pytest.raises(SourceError, match="bars are 60min apart, not 1d"):
+    with pytest.raises(SourceError, match="bars of B are 1h apart, the store holds 1d"):
         import_files([hourly], store)
     for options in (ImportOptions(venue="XLON"), ImportOptions(freq="1h"), ImportOptions(tz="UTC")):
         with pytest.raises(StoreError, match="choose another --store"):

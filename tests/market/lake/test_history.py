@@ -171,7 +171,7 @@ def test_a_killed_import_leaves_the_previous_version(
     script = f"""
 import os, signal, sys
 import polars as pl
-import market.lake.history as lake
+import market.lake.appending as lake
 from market import MarketHistory, import_frame
 publish = lake.publish
 lake.publish = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
