@@ -24,7 +24,7 @@ from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
 from backtest.fills.terms import Terms
 from backtest.report.caveats import caveats, suspected
-from backtest.results import BacktestResult, Book, Fan
+from backtest.results import BacktestResult, Book
 from backtest.scores.brought import Kind
 from backtest.scores.decisions import Decisions, decide
 from backtest.settings import BacktestSettings
@@ -84,35 +84,17 @@ def run_backtest(
     plugin = settings.strategy.plugin
     if plugin is not None and (function := strategy_named(plugin)).__dict__.get("on_history"):
         weights = history_weights(bars, function)
-    made = decide(
-        bars,
-        settings,
-        forecasts=forecasts,
-        scores=scores,
-        path_stats=path_stats,
-        actions=actions,
-        brought=_one_of(weights=weights, orders=orders, signals=signals),
-    )
+    brought = _one_of(weights=weights, orders=orders, signals=signals)
+    given = {"forecasts": forecasts, "scores": scores, "path_stats": path_stats}
+    made = decide(bars, settings, **given, actions=actions, brought=brought)
     prices, row_D = made.prices, made.row_D
-    first_row, last_row = int(row_D[0]), _last_row(made, settings)
-    if last_row <= first_row:
-        raise BacktestInputError(
-            f"no bar after the first forecast date {made.scores['as_of_date'][0]} to trade on. "
-            "Forecast an earlier date, or import newer bars."
-        )
+    first_row, last_row = _span(made, settings)
     periods = settings.periods_per_year or bars_per_year(
         prices.labels_T, prices.sessions_T, sessions_per_year=sessions_per_year
     )
-    rules = settings.effective_rules
-    targets, title = made.brought, made.source.capitalize()
+    targets, title = _plan(made, settings, periods, groups)
     forecast_DN = np.isfinite(made.matrix("last_close"))
-    if targets is None and settings.strategy.plugin is not None:
-        targets = plugin_targets(made, strategy_named(settings.strategy.plugin))
-        title = settings.strategy.plugin.rpartition(":")[2]
-    elif targets is None:
-        targets = targets_of(made, settings.strategy, periods, groups, short=rules.short)
-        title = TITLES[settings.strategy.name]
-    elif len(targets.unit_M):
+    if made.brought is not None and len(made.brought.unit_M):
         # Orders name few symbols at a time; the benchmarks hold all that trade.
         forecast_DN = np.isfinite(prices.close_TN[row_D])
     span = (first_row, last_row)
@@ -123,9 +105,7 @@ def run_backtest(
     strategy_book = books[title]
     trades = trades_of(strategy_book.simulation, prices)
     rows = made.forecasts
-    fans: tuple[Fan, ...] = ()
-    if rows is not None:
-        fans = fan_charts(rows, judged, prices, settings.fan_symbols, made.horizon, last_row)
+    drawn = settings.fan_symbols
     return BacktestResult(
         settings=settings,
         model_id=made.source,
@@ -139,7 +119,9 @@ def run_backtest(
         scores=judged,
         ic=rank_ic(judged, overlap(row_D, made.horizon)),
         picks_above_median=_picks_above_median(judged),
-        fans=fans,
+        fans=()
+        if rows is None
+        else fan_charts(rows, judged, prices, drawn, made.horizon, last_row),
         widths=() if rows is None else interval_widths(rows, judged, made.horizon),
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=_spans(judged, prices, row_D, last_row),
@@ -161,6 +143,22 @@ def run_backtest(
         prices=prices,
         trades=trades,
         trade_figures=trade_figures(trades),
+    )
+
+
+def _plan(
+    made: Decisions, settings: BacktestSettings, periods: float, groups: dict[str, str] | None
+) -> tuple[Targets, str]:
+    """What the strategy wants on every decision, and what to call it."""
+    if made.brought is not None:
+        return made.brought, made.source.capitalize()
+    plugin = settings.strategy.plugin
+    if plugin is not None:
+        return plugin_targets(made, strategy_named(plugin)), plugin.rpartition(":")[2]
+    short = settings.effective_rules.short
+    return (
+        targets_of(made, settings.strategy, periods, groups, short=short),
+        TITLES[settings.strategy.name],
     )
 
 
@@ -216,6 +214,17 @@ def _one_of(**given: pl.DataFrame | None) -> tuple[Kind, pl.DataFrame] | None:
         names = " and ".join(name for name, _ in found)
         raise BacktestInputError(f"{names} given: a backtest trades one of them")
     return found[0] if found else None
+
+
+def _span(made: Decisions, settings: BacktestSettings) -> tuple[int, int]:
+    """First and last bar of the walk. Raises BacktestInputError where there is nothing to trade."""
+    first_row, last_row = int(made.row_D[0]), _last_row(made, settings)
+    if last_row <= first_row:
+        raise BacktestInputError(
+            f"no bar after the first forecast date {made.scores['as_of_date'][0]} to trade on. "
+            "Forecast an earlier date, or import newer bars."
+        )
+    return first_row, last_row
 
 
 def _last_row(made: Decisions, settings: BacktestSettings) -> int:
