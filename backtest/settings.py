@@ -1,4 +1,4 @@
-"""What a backtest may be told. Knows pydantic and the typed rooms beside it: no bars, no engine."""
+"""The settings of a backtest. Knows pydantic and the typed rooms beside it: no bars, no engine."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class BacktestSettings(Settings):
 
 
 class BacktestRequest(BacktestSettings):
-    """A backtest on a stored history: what `candlecast backtest` is told."""
+    """A backtest on a stored history: the settings of `candlecast backtest`."""
 
     store: Path
     """Folder of the history lake."""

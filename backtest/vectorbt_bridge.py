@@ -17,7 +17,7 @@ from backtest.fills.simulation import Simulation
 from market.errors import BacktestInputError
 
 LEAST_PRICE = 1e-11
-"""What vectorbt is told where a payout is worth nothing; it refuses prices of zero."""
+"""The price vectorbt is given where a payout is worth nothing; it refuses prices of zero."""
 
 
 def to_vectorbt(

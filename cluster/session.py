@@ -1,7 +1,7 @@
 """Starting Ray, or joining it, and leaving it. Knows resources; nothing of forecasts.
 
 A local Ray is started without dashboard, usage statistics or chatter, sized so that a reader
-always finds a CPU beside the replicas: without that, a pipeline waits for ever without a word.
+always finds a CPU beside the replicas: without that, a pipeline waits forever without a word.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ READER_CPUS = 0.5
 """CPU that must be left for reading when a run starts."""
 READER_CLAIM = 0.0
 """CPU a read task asks Ray for. None: where a node was lost and replicas took every CPU that is
-left, a reader that claimed one would wait for ever, and the replicas with it. It differs from a
+left, a reader that claimed one would wait forever, and the replicas with it. It differs from a
 replica's, so that Ray does not fuse the two; how many run at once is bounded by their pool."""
 REPLICA_CPUS = 1.0
 _CONNECT_SECONDS = 5.0
@@ -99,7 +99,7 @@ def ray_session(
     """Ray is up inside the block; yields how many replicas to run.
 
     replicas: how many, or auto: one per core of this machine, or as many as a joined cluster has
-    CPUs for. most: more would have nothing to do. least: so many are enough to begin; a cluster
+    CPUs for. most: more would have nothing to do. least: enough to begin with; a cluster
     may grow to the rest. gpus: of each replica.
 
     A Ray that already runs in this process is used and left running. A local one gets one CPU more
@@ -116,7 +116,7 @@ def ray_session(
 def training_session(
     workers: int, address: str | None = None, *, gpus: bool = False, threads: int = 1
 ) -> Iterator[None]:
-    """Ray is up inside the block, with room for so many training workers.
+    """Ray is up inside the block, with room for that many training workers.
 
     gpus: each worker takes one. threads: CPUs each of them computes on. Raises ConfigError where
     there are not enough CPUs or GPUs, or a cluster cannot be reached.

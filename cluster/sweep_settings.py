@@ -11,7 +11,7 @@ from backtest.settings import BacktestRequest
 
 
 class SweepRequest(BacktestRequest):
-    """What `candlecast sweep` is told: a backtest, and what to vary."""
+    """The settings of `candlecast sweep`: a backtest, and what to vary."""
 
     grid: dict[str, list[Any]]
     """Values to try, by settings key."""

@@ -34,7 +34,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes; these are no settings")
+        raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes; these are not settings")
     try:
         text = raw.decode("utf-8-sig")
         _check(path, text)

@@ -50,7 +50,7 @@ def anchor_factor(
 
     decoded_B: what a model makes of the last known close, price units. Its error is known when the
     forecast is made and would shift every path; in logs it is subtracted. Where the decoded close
-    is missing or at the floor there is no error to speak of: 1.
+    is missing or at the floor there is not an error to speak of: 1.
     """
     usable = np.isfinite(decoded_B) & ~at_floor(np.nan_to_num(decoded_B), last_close_B)
     factor: npt.NDArray[np.float64] = last_close_B / np.where(usable, decoded_B, last_close_B)

@@ -163,7 +163,7 @@ def _next_sessions(
 @lru_cache(maxsize=8192)
 def _session_labels(spec: StoreSpec, session: np.datetime64) -> TimeArray:
     """Labels of every bar of one session by the calendar's hours, breaks left out; empty where
-    the date is no session."""
+    the date is not a session."""
     assert spec.venue is not None
     year = int(session.astype("datetime64[Y]").astype(int)) + 1970
     calendar = venue_sessions(spec.venue, year, year)

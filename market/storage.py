@@ -3,8 +3,8 @@
 Local paths go through the operating system; anything with a scheme (s3://, gs://, …) through
 fsspec, whose packages (s3fs, gcsfs) read credentials and endpoints from their usual environment
 variables. Three promises hold everywhere: a written file is there whole or not at all, `create`
-succeeds for one caller only, and a removed file that is not there is no error. `swap` compares and
-replaces in one step on disks and in S3; elsewhere its comparison and its write are two steps.
+succeeds for one caller only, and a removed file that is not there is not an error. `swap` compares
+and replaces in one step on disks and in S3; elsewhere its comparison and its write are two steps.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def writing(place: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{place}: cannot be written ({error.strerror or error}); free space or mend "
+            f"{place}: cannot be written ({error.strerror or error}); free space or fix "
             "permissions, or name another folder. What was there before is untouched"
         ) from error
 

@@ -65,11 +65,11 @@ class SimulatorParams:
     steps_per_session: int = 32
     """Trades from which a session's open, high, low and close are taken; >= 2."""
     late_listings: int = 1
-    """The first so many symbols list late."""
+    """How many symbols, counted from the first, list late."""
     listing_session: int = 200
     """About when: the session number, give or take 20."""
     delistings: int = 1
-    """The next so many symbols fall and are delisted."""
+    """How many symbols after those fall and are delisted."""
     delisting_session: int = 680
     """About when: the session number, give or take 20."""
     tick: float = 0.01

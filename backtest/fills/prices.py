@@ -40,7 +40,7 @@ BAR_COLUMNS = (
 """All a backtest reads of a bar."""
 VOLATILITY_WINDOW = 20
 LEAST_RETURNS = 5
-"""A volatility from fewer returns is no estimate."""
+"""A volatility from fewer returns is not an estimate."""
 
 
 @dataclass(frozen=True)

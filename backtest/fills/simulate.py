@@ -213,7 +213,7 @@ def _rebalances(
 
 
 def _untraded(recorded: Recorded, prices: PriceTable) -> pl.DataFrame:
-    """Misses as a frame. A buy that was merely cut to the cash left is no miss."""
+    """Misses as a frame. A buy that was merely cut to the cash left is not a miss."""
     misses, orders = recorded.misses, recorded.orders
     place = len(prices.symbols)
     short_of_money = np.isin(misses["reason"], (Reason.NO_CASH, Reason.LEVERAGE))

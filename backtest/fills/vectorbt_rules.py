@@ -10,7 +10,7 @@ Behaviour of vectorbt 1.2, quirks included, written from its observed results:
   last; ties by column. Costs are not set aside when sizing, so the last buys are cut to the cash.
 - A listed weight of NaN leaves the position alone; a name not listed goes to zero.
 - Granularity is a bare floor division: 0.3 at a step of 0.1 gives 0.2.
-- No delisting, no dividends, no interest: a name that falls silent keeps its last price for ever.
+- No delisting, no dividends, no interest: a name that falls silent keeps its last price forever.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every page of a report shares: templates, number formats, styles. Knows no results.
 
 A page forbids itself every outside request (Content-Security-Policy), so what it shows cannot
-depend on a network, and opening it tells nobody.
+depend on a network, and opening it contacts no server.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A backtest as one HTML page that works offline. Knows results, charts and the template.
 
 The page forbids itself every outside request (Content-Security-Policy), so what it shows cannot
-depend on a network, and opening it tells nobody.
+depend on a network, and opening it contacts no server.
 """
 
 from __future__ import annotations

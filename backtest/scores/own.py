@@ -38,7 +38,7 @@ def user_scores(
     """A user's scores placed on closes of bars; names without a bar in that session are left out.
 
     frame: symbol, score and a date, see `placed`. Raises BacktestInputError as `placed`, and for
-    scores that are no numbers.
+    scores that are not numbers.
     """
     need(frame, ("symbol", "score"), "scores")
     there = placed(with_numbers(with_symbols(frame), "score"), bars, on_closed, "score")

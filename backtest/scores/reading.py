@@ -53,7 +53,8 @@ def with_symbols(frame: pl.DataFrame) -> pl.DataFrame:
 def with_numbers(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
     """The frame with these columns as float64; blanks are null.
 
-    Raises BacktestInputError naming symbol and row of a text that is no number, and of infinities.
+    Raises BacktestInputError naming symbol and row of a text that is not a number, and of
+    infinities.
     """
     for name in names:
         if frame.schema[name] == pl.String:
@@ -140,7 +141,7 @@ def as_times(values: pl.Series) -> pl.Series:
             return as_times(parsed)
     wrong = text.filter(text.str.to_date(DATES[0], strict=False).is_null())
     raise BacktestInputError(
-        f"{wrong[0] if len(wrong) else text[0]!r} is no date that all others agree with (rule: "
+        f"{wrong[0] if len(wrong) else text[0]!r} is not a date that all others agree with (rule: "
         "2023-01-17, 20230117, 17.01.2023, 17-Jan-2023, with a time of day 2023-01-17T10:00, an "
         "instant 2023-01-17T10:00Z)"
     )

@@ -93,7 +93,7 @@ def strategy_named(name: str) -> Strategy:
 def plugin_targets(made: Decisions, function: Strategy) -> Targets:
     """Decisions of a function of views, audited: some are made again with all later bars spoiled.
 
-    Raises BacktestInputError for weights that are no numbers, for unknown symbols, and for a
+    Raises BacktestInputError for weights that are not numbers, for unknown symbols, and for a
     strategy whose decisions change with what comes after them.
     """
     decided = _decide(made, made.prices, function, len(made.row_D))

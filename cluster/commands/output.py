@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 _WIDE = 160
-"""Columns where nobody watches a terminal, so that tables are not folded."""
+"""Columns where no terminal is attached, so that tables are not folded."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Output:
 
 
 class _PlainTable(Table):
-    """A table whose text is printed as it is: a symbol named [/b] is no markup."""
+    """A table whose text is printed as it is: a symbol named [/b] is not markup."""
 
     def add_row(self, *cells: Any, **more: Any) -> None:
         super().add_row(*(escape(c) if isinstance(c, str) else c for c in cells), **more)
@@ -81,7 +81,8 @@ def facts() -> Table:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON knows it: what is not a number becomes null, what is no value of JSON its words."""
+    """As JSON knows it: what is not a number becomes null, a value JSON does not know, its
+    words."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -96,7 +96,7 @@ def _run(request: TrainingRequest, output: Output) -> None:
     try:
         done = run_training(request, output.line)
     except KeyboardInterrupt:
-        output.line("interrupted; the same command goes on from the last checkpoint")
+        output.line("interrupted; the same command resumes from the last checkpoint")
         raise
     output.result(
         {

@@ -33,7 +33,7 @@ class EvaluateSettings(Settings):
     groups: Path | None = None
     """CSV of symbol,group: figures per group too."""
     in_sample: bool = False
-    """Judge dates the model was trained on as well; they are no evidence."""
+    """Judge dates the model was trained on as well; they are not evidence."""
     max_gap_sessions: int = Field(5, ge=0)
     """Sessions in a row that may be missing from an outcome."""
     report: Path | None = None

@@ -181,7 +181,7 @@ def _watch(
 
 
 def _own_node_alive() -> bool:
-    """Whether the node this driver belongs to is up: without it, Ray would wait for ever."""
+    """Whether the node this driver belongs to is up: without it, Ray would wait forever."""
     own = ray.get_runtime_context().get_node_id()
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return any(node["NodeID"] == own and node["Alive"] for node in nodes)
@@ -223,7 +223,7 @@ def _raised_by_us(error: BaseException) -> bool:
 
 
 class _Stopped(BaseException):
-    """Ends a pipeline that nobody waits for any more."""
+    """Ends a pipeline that nobody is waiting for any more."""
 
 
 def _stop(pipeline: threading.Thread) -> None:

@@ -5,7 +5,7 @@ again in the same pass finds the notes of the attempt that died. After two death
 into single series; a series that has died three times in all is left out, with its history.
 
 A note proves a death only through such a second attempt: replicas that are stopped because another
-shard failed, or because the driver died, accuse nobody.
+shard failed, or because the driver died, count against no series.
 """
 
 from __future__ import annotations

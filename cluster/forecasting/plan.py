@@ -98,7 +98,7 @@ class Plan:
         return sum(len(member.as_ofs) for member in self.members)
 
     def symbols_per_shard(self, wanted: int | Literal["auto"], replicas: int) -> int:
-        """As told, or: whole tiles for the model, and several shards for every replica."""
+        """As set, or: whole tiles for the model, and several shards for every replica."""
         if wanted != "auto":
             return wanted
         symbols_per_tile = math.ceil(_SERIES_PER_TILE * len(self.members) / self.n_forecasts)

@@ -147,7 +147,7 @@ def _repeat(frame: pl.DataFrame, times: int) -> pl.DataFrame:
 
 
 def _window_flags(task: Task) -> int:
-    """Flags of a window's bars; a move into its first bar is no part of it."""
+    """Flags of a window's bars; a move into its first bar is not part of it."""
     flags_L = task.series.flags_N[task.window.first : task.window.last].copy()
     flags_L[0] &= ~np.int32(Flag.SUSPECTED_SPLIT)
     return int(np.bitwise_or.reduce(flags_L))

@@ -39,7 +39,7 @@ class SymbolJob:
 
 
 def shard_dataset(history: MarketHistory, shards: Sequence[Shard], readers: int) -> Dataset:
-    """A Ray dataset with one block per shard, read lazily by so many tasks at a time."""
+    """A Ray dataset with one block per shard, read lazily by that many tasks at a time."""
     dataset: Dataset = read_datasource(
         _ShardSource(history, shards),
         override_num_blocks=len(shards),

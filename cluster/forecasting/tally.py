@@ -28,7 +28,7 @@ class Activity:
         return worked / max(replicas * (self.span[1] - self.span[0]), 1e-9)
 
     def all_busy(self, replicas: int) -> float:
-        """Share of the span in which at least so many replicas were at work at once."""
+        """Share of the span in which at least that many replicas worked at once."""
         if self.span is None:
             return 0.0
         steps = sorted(

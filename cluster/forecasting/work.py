@@ -1,4 +1,4 @@
-"""What a replica is told, and one window of its work. Plain records."""
+"""The job of a replica, and one window of its work. Plain records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a night is told: one file. Knows the settings of the jobs it runs, not the jobs."""
+"""The settings of a night, in one file. Knows the settings of the jobs it runs, not the jobs."""
 
 from __future__ import annotations
 

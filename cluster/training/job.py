@@ -7,7 +7,7 @@
               checkpoint
     page      curves and examples as HTML
 
-Killing it anywhere and running it again goes on from the last checkpoint.
+Killing it anywhere and running it again resumes from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from market.leases import LeaseLostError, hold
 from market.storage import Folder
 
 _MAX_FAILURES = 8
-"""Lost workers or nodes that one command makes up for; the same command then goes on."""
+"""Lost workers or nodes that one command makes up for; the same command then resumes."""
 _ATTEMPT = "attempt.json"
 _STORES = "stores.json"
 _LEASE = "training"
@@ -66,7 +66,7 @@ class TrainingReport:
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What every worker is told."""
+    """The job of every worker."""
 
     settings: TokenizerTraining | PredictorTraining | TimeLLMTraining
     series: tuple[str, ...]
@@ -84,7 +84,7 @@ class WorkerJob:
 def run_training(
     request: TrainingRequest, report: Callable[[str], None] = lambda line: None
 ) -> TrainingReport:
-    """Train, or go on, and publish; safe to repeat.
+    """Train, or resume, and publish; safe to repeat.
 
     Raises CandlecastError for input that cannot be trained on, and where the workers fail for good.
     """

@@ -38,7 +38,7 @@ _PARTIAL = ".partial-"
 _WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.5
 _KEPT_VERSIONS = 3
-"""Series of so many versions of a lake stay; older ones make room."""
+"""Series of this many versions of a lake stay; older ones make room."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _build(source: SeriesSource) -> None:
         os.replace(unfinished, source.folder)
     except OSError as error:
         raise TrainingError(
-            f"{home}: the series cannot be written ({error.strerror}); free space or mend "
+            f"{home}: the series cannot be written ({error.strerror}); free space or fix "
             "permissions, then run the same command again"
         ) from error
     built = sorted(filter(is_sealed, home.iterdir()), key=lambda path: path.stat().st_mtime)

@@ -1,7 +1,7 @@
 """Fine-tune, forecast the next period, move on: forecasts that no model saw the answer to.
 
 Per fold a training job and a forecast run, in time order, and a record after each. Both are safe
-to repeat, so the whole is: the same command goes on with the fold that was interrupted.
+to repeat, so the whole is: the same command resumes with the fold that was interrupted.
 """
 
 from __future__ import annotations

@@ -245,7 +245,7 @@ def _both_times(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels of the known and of the future bars, local and without a time zone.
 
-    Raises ForecastInputError where they are no times, or do not increase throughout.
+    Raises ForecastInputError where they are not times, or do not increase throughout.
     """
     past = _times(x_times, n_bars, name, "x_timestamp")
     future = _times(y_times, horizon, name, "y_timestamp")
@@ -328,7 +328,7 @@ def _features(frame: pd.DataFrame, name: str) -> np.ndarray:
             amount = volume * prices.mean(axis=1)
     except (ValueError, TypeError) as error:
         raise ForecastInputError(
-            f"series {name}: the bars hold something that is no number "
+            f"series {name}: the bars hold something that is not a number "
             f"({str(error).splitlines()[0][:120]})"
         ) from None
     return np.column_stack((prices, volume, amount))

@@ -104,7 +104,7 @@ class PatchModel(PointModel):
 class TimeLLM(PointModel):
     """Jin et al. 2024 (arXiv 2310.01728): patches reprogrammed into a frozen language model.
 
-    The backbone is no part of this module's weights: it is neither trained, averaged, replicated
+    The backbone is not part of this module's weights: it is neither trained, averaged, replicated
     nor saved, stays in evaluation mode, and moves along to another device.
     """
 

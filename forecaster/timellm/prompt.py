@@ -56,7 +56,7 @@ def top_lags(z_BL: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     """Lags of the largest circular autocorrelation, by FFT (Wiener–Khinchin), largest first.
 
     Lag 0 is the largest by definition, and lags k and L - k are equal: computed once for both, so
-    that which comes first (the smaller) is no matter of rounding.
+    that which comes first (the smaller) does not depend on rounding.
     """
     lookback = z_BL.shape[1]
     spectrum = np.fft.rfft(z_BL.astype(np.float64), axis=1)

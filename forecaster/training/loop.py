@@ -1,6 +1,6 @@
 """The optimisation loop: step, clip, log, validate, checkpoint, resume. Knows no model by name.
 
-Every process of a group runs it in step with the others. A killed run goes on from its last
+Every process of a group runs it in step with the others. A killed run resumes from its last
 checkpoint and, in one process on a CPU, ends with the same bits as an undisturbed one.
 """
 
@@ -37,7 +37,7 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop is told from outside."""
+    """What the loop is given from outside."""
 
     validate: Callable[[Model], Mapping[str, float]]
     """Named figures on the validation windows; must leave model and random state as they are.

@@ -26,7 +26,7 @@ def require_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise TrainingError(
-            f"{out}: cannot be written ({error.strerror}); free space, mend permissions, or choose "
+            f"{out}: cannot be written ({error.strerror}); free space, fix permissions, or choose "
             "another --out"
         ) from error
 

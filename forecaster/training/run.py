@@ -2,7 +2,7 @@
 
 Knows the networks, how they are measured and chosen; nothing of where bars come from or how
 many processes there are. A run is a folder: `metrics.jsonl`, `checkpoints/`, and at the end the
-model in the published format with its `training.json`. Starting it again goes on where it was.
+model in the published format with its `training.json`. Starting it again resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class TrainingRun:
     # -- doing it --------------------------------------------------------------------------
 
     def train(self, out: Path, around: Surroundings) -> dict[str, float]:
-        """Trains, or goes on, and publishes into `out`; the last figures.
+        """Trains, or resumes, and publishes into `out`; the last figures.
 
         Every process of the group calls it; all but the first write nothing.
         """
@@ -219,7 +219,7 @@ class TrainingRun:
 
     def _require_validation(self) -> None:
         run = self.settings.run
-        _ = self._dates  # raises where there is no date to forecast from
+        _ = self._dates  # raises where there is not a date to forecast from
         wanted = run.best_on if run.publish == "best" else None
         why = "run.publish: best"
         if isinstance(self.model, PointModel) and not self.validation.get("later"):

@@ -22,7 +22,7 @@ _DETAILS = ("_used", "_perplexity", "_rmse", "_ce_s1", "_ce_s2", "_unigram")
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Every whole line; none where there is no file."""
+    """Every whole line; none where there is not a file."""
     path = folder / METRICS
     text = path.read_text() if path.is_file() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

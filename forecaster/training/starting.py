@@ -94,7 +94,7 @@ def _point_model(settings: TimeLLMTraining, start_from: str | Path | None) -> Po
 def require_same_bits(
     model: Kronos | KronosTokenizer, tokenizer: KronosTokenizer, start_from: str | Path | None
 ) -> None:
-    """Raises TrainingError where a predictor does not speak the tokenizer's vocabulary."""
+    """Raises TrainingError where a predictor does not use the tokenizer's vocabulary."""
     bits, own = (tokenizer.s1_bits, tokenizer.s2_bits), (model.s1_bits, model.s2_bits)
     if bits != own:
         where = f"--from {start_from}" if start_from is not None else "the config's model"

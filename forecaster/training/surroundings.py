@@ -10,7 +10,7 @@ from forecaster.training.process_group import Peers
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a run is told by whoever starts it."""
+    """What a run is given by its caller."""
 
     peers: Peers = field(default_factory=Peers)
     report: Callable[[str], None] = lambda line: None

@@ -89,8 +89,9 @@ def checked(rows: pl.DataFrame, source: str) -> pl.DataFrame:
     )
     if bad.height:
         raise SourceError(
-            f"{source}: row {bad['row'][0]} is no corporate action: symbol {bad['symbol'][0]!r}, "
-            f"ex_date {bad['ex_date'][0]}, split {bad['split'][0]}, dividend {bad['dividend'][0]} "
+            f"{source}: row {bad['row'][0]} is not a corporate action: "
+            f"symbol {bad['symbol'][0]!r}, ex_date {bad['ex_date'][0]}, "
+            f"split {bad['split'][0]}, dividend {bad['dividend'][0]} "
             "(rules: a date as 2024-03-11, a split > 0 such as 4 or 4:1, a dividend >= 0)"
         )
     merged = (

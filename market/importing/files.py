@@ -110,7 +110,8 @@ def import_frame(
 
 
 def read_source(path: Path, options: ImportOptions) -> SourceRows:
-    """One file as rows for check_bars. Raises SourceError naming the file where it is no bars."""
+    """One file as rows for check_bars. Raises SourceError naming the file where it holds no
+    bars."""
     kind = kind_of(path)
     if kind is None:
         raise SourceError(f"{path}: neither .csv nor .parquet; convert it to one of them")

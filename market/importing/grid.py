@@ -212,7 +212,7 @@ def _inside_session(labels: pl.Series, spec: StoreSpec) -> pl.Series:
 def _intraday_faults(
     rows: pl.DataFrame, labels: pl.Series, spec: StoreSpec, stored: pl.Series | None
 ) -> pl.Series:
-    """Labels that are no whole number of steps from the day's or the session's begin."""
+    """Labels that are not a whole number of steps from the start of the day or the session."""
     faults = pl.Series([None], dtype=pl.String).new_from_index(0, len(labels))
     step = int(spec.step.astype(np.int64))
     local = labels.to_physical() % step

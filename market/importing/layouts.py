@@ -1,4 +1,4 @@
-"""Layouts that are no plain table of bars: no header, several symbols side by side, NSE series.
+"""Layouts that are not a plain table of bars: no header, several symbols side by side, NSE series.
 
 Knows columns of text; turns each of these into a table with one bar per row, which columns and
 times then read like any other.
@@ -101,7 +101,7 @@ def _without_header(frame: pl.DataFrame, source: str) -> tuple[pl.DataFrame, lis
              for c, d in zip(clocks, dates, strict=True)]  # fmt: skip
     if names.count("date") != 1 or names.count("symbol") > 1 or names.count("time") > 1:
         raise SourceError(
-            f"{source}: no header, and the first columns are no date; name them by position with "
+            f"{source}: no header, and the first columns are not dates; name them by position with "
             "--columns, such as --columns time,open,high,low,close,volume"
         )
     width = len(columns) - lead + 1

@@ -74,7 +74,8 @@ def number_style(
 
 
 def read_number(column: pl.Series, source: str, style: NumberStyle, *, optional: bool) -> pl.Series:
-    """A column as float64: null where it is empty or a missing marker, NaN where it is no number.
+    """A column as float64: null where it is empty or a missing marker, NaN where it is not a
+    number.
 
     optional: NaN in a numeric column means missing (volumes of sources that have none).
     Raises SourceError where the column's type holds no numbers.

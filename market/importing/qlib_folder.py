@@ -47,7 +47,9 @@ def read_qlib(folder: Path, freq: str | None) -> tuple[pl.DataFrame, list[str]]:
     days = calendar.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us")
     days = days.fill_null(calendar.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
     if days.null_count():
-        raise SourceError(f"{calendars[name]}: {calendar.filter(days.is_null())[0]!r} is no date")
+        raise SourceError(
+            f"{calendars[name]}: {calendar.filter(days.is_null())[0]!r} is not a date"
+        )
     symbols = _symbols(folder)
     parts = []
     bare = False

@@ -33,7 +33,9 @@ def read_query(source: str, query: str) -> pl.DataFrame:
             connection.execute("SET TimeZone = 'UTC'")
             rows = select(connection, query)
     except (duckdb.Error, AttributeError) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, duckdb.Error) else "it is no query"
+        reason = (
+            str(error).splitlines()[0] if isinstance(error, duckdb.Error) else "it is not a query"
+        )
         raise SourceError(f"{source}: the query failed: {reason}") from None
     if not rows.height:
         raise SourceError(f"{source}: the query found no rows")

@@ -19,7 +19,7 @@ _ROW = ("timestamp", "open", "high", "low", "close", "volume")
 
 
 def as_table(frame: Any, source: str) -> pl.DataFrame:
-    """A polars frame of bars. Raises SourceError for what is no table of them."""
+    """A polars frame of bars. Raises SourceError for what is not a table of them."""
     if isinstance(frame, pl.LazyFrame):
         frame = frame.collect()
     if isinstance(frame, pl.DataFrame):
@@ -30,7 +30,7 @@ def as_table(frame: Any, source: str) -> pl.DataFrame:
         table = _of_rows(frame, source)
     else:
         raise SourceError(
-            f"{source}: a {type(frame).__name__} is no table of bars; give a pandas or polars "
+            f"{source}: a {type(frame).__name__} is not a table of bars; give a pandas or polars "
             "frame, or rows of [time, open, high, low, close, volume]"
         )
     if not table.height:

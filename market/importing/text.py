@@ -151,7 +151,7 @@ def _decoded(content: bytes, path: Path) -> str:
 
     best = from_bytes(content[: 1 << 18]).best()
     if best is None or b"\0" in head:
-        raise SourceError(f"{path}: it is no text; expected bars as csv")
+        raise SourceError(f"{path}: it is not text; expected bars as csv")
     return content.decode(best.encoding, errors="replace")
 
 
@@ -187,7 +187,7 @@ def _fields(line: str, separator: str) -> list[str]:
 def _shape(
     lines: list[str], wanted: frozenset[str], positions: int, path: Path
 ) -> tuple[str, int, bool]:
-    """Separator, index of the first line that is no banner, and whether that is a header."""
+    """Separator, index of the first line that is not a banner, and whether that is a header."""
     found: dict[str, tuple[int, int, bool]] = {}
     for separator in _SEPARATORS:
         rows = [_fields(line, separator) for line in lines[:400]]

@@ -243,7 +243,7 @@ def _clock(rest: pl.Series) -> pl.DataFrame:
     hour_c, minute_c, second_c, fraction, hour_d, minute_d, second_d, hour_e, half = (
         pieces[column] for column in pieces.columns
     )
-    alone = hour_e.is_not_null() & half.is_null()  # "5" after a date is no time
+    alone = hour_e.is_not_null() & half.is_null()  # "5" after a date is not a time
     hour = hour_c.fill_null(hour_d).fill_null(hour_e).set(alone.fill_null(False), None)
     numbers = pl.DataFrame(
         {

@@ -96,7 +96,8 @@ def read_times(column: pl.Series, rules: TimeRules) -> Times:
 
 
 def join_clock(day: pl.Series, clock: pl.Series) -> pl.Series | None:
-    """A date column and a time-of-day column as one text; None where the second is no clock.
+    """A date column and a time-of-day column as one text; None where the second is not a time of
+    day.
 
     Clocks without signs may have lost their leading zeros: 93000 is 09:30:00, and 930 is 09:30
     where no clock of the column has more than four digits.

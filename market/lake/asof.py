@@ -33,7 +33,7 @@ def parse_moment(text: str) -> date | datetime:
         return datetime.fromisoformat(cleaned)
     except ValueError:
         raise AsOfError(
-            f"as_of {text!r} is no date; write 2016-06-30, 2016-06-30T15:00, or a range such as "
+            f"as_of {text!r} is not a date; write 2016-06-30, 2016-06-30T15:00, or a range such as "
             "2016-01-01:2016-12-31:weekly"
         ) from None
 
@@ -63,7 +63,7 @@ def range_closes(text: str, closes: pl.DataFrame, spec: StoreSpec, where: object
     """The sessions of "START:END:STEP"; see MarketHistory.resolve_as_of_range."""
     found = _RANGE.fullmatch(text.strip())
     if found is None:
-        raise AsOfError(f"as_of {text!r} is no range; write it as 2016-01-01:2016-12-31:weekly")
+        raise AsOfError(f"as_of {text!r} is not a range; write it as 2016-01-01:2016-12-31:weekly")
     start, end = (parse_moment(part) for part in found.group(1, 2))
     step = found[3] or "daily"
     if step not in _STEPS and not (step.isdigit() and int(step) > 0):

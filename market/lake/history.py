@@ -186,7 +186,7 @@ class MarketHistory:
 
         A bare date is that session's close; one without a session rolls back to the session
         before it. A moment without time zone is wall time in the store's zone.
-        Raises AsOfError outside the history, or where the text is no date.
+        Raises AsOfError outside the history, or where the text is not a date.
         """
         parsed = parse_moment(value) if isinstance(value, str) else value
         closes = _session_closes(self)

@@ -74,12 +74,12 @@ class Manifest:
 
 
 def bucket_of(symbol: str) -> int:
-    """The bucket a symbol lives in: the same on every machine and for ever."""
+    """The bucket a symbol lives in: the same on every machine and forever."""
     return int.from_bytes(blake2b(symbol.encode(), digest_size=8).digest()) % BUCKETS
 
 
 def current_version(root: Path) -> str | None:
-    """The newest version, or None where there is no store."""
+    """The newest version, or None where there is not a store."""
     try:
         return (root / _POINTER).read_text().strip()
     except (FileNotFoundError, NotADirectoryError):
@@ -232,7 +232,7 @@ def _open_lock(root: Path) -> IO[str]:
         strangers = sorted({path.name for path in root.iterdir()} - _OWN_NAMES)
         if strangers and current_version(root) is None:
             raise StoreError(
-                f"{root} is no history store and holds other files ({strangers[0]}); name a new "
+                f"{root} is not a history store and holds other files ({strangers[0]}); name a new "
                 "folder with --store"
             )
         return (root / _LOCK).open("a")

@@ -76,14 +76,14 @@ class Quality:
         if self.as_of.close_utc > self.now + CLOCK_TOLERANCE:
             found.append(
                 f"the session {day} closes at {self.as_of.close_utc:%Y-%m-%d %H:%M} UTC, but this "
-                f"machine's clock says {self.now:%Y-%m-%d %H:%M} UTC: mend the clock, or the time "
-                "zone and label side of the import"
+                f"machine's clock says {self.now:%Y-%m-%d %H:%M} UTC: correct the clock, or the "
+                "time zone and label side of the import"
             )
         if self.future > max(1, self.present // 10):
             found.append(
                 f"{self.future} rows of the newest import lie in the future, and in quarantine: "
-                f"this machine's clock says {self.now:%Y-%m-%d %H:%M} UTC; mend the clock, or the "
-                "dates or the time zone of the import"
+                f"this machine's clock says {self.now:%Y-%m-%d %H:%M} UTC; correct the clock, or "
+                "the dates or the time zone of the import"
             )
         age = self.now - self.as_of.close_utc
         if gate.max_age_days is not None and age > timedelta(days=gate.max_age_days):

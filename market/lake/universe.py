@@ -186,4 +186,4 @@ def _day(path: Path, text: str | None) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"{path}: {text!r} is no date; write it as 2016-06-30") from None
+        raise ConfigError(f"{path}: {text!r} is not a date; write it as 2016-06-30") from None

@@ -161,6 +161,6 @@ def _open_or_create(root: Folder, kind: Kind) -> DeltaTable:
 def _unwritable(place: str, error: Exception) -> StoreError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return StoreError(
-        f"{place}: cannot be written ({reason}); free space or mend permissions, or name another "
+        f"{place}: cannot be written ({reason}); free space or fix permissions, or name another "
         "--out. What was committed before is untouched, and the same command resumes"
     )

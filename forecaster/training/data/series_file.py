@@ -1,7 +1,7 @@
 """Bars of many symbols as memory-mapped files. Knows files and arrays; no lake, no torch.
 
 A folder holds `values.npy` (M, 6) float64, `timestamps.npy` (M,) microseconds, `stamps.npy` (M, 5)
-int8, all symbols end to end, and `index.json`, written last: a folder without it is no series.
+int8, all symbols end to end, and `index.json`, written last: a folder without it is not a series.
 Processes that open one share its pages.
 
 Legend: M bars of all symbols together, N bars of one, F features.

@@ -169,7 +169,7 @@ def test_weights_by_score_and_volatility_by_hand() -> None:
     # Above the least: 2, 0, 1; plus their mean 1: 3, 1, 2 of 6.
     assert rows(build_targets(by_score, given)) == [pytest.approx({0: 3 / 6, 2: 2 / 6, 1: 1 / 6})]
     by_risk = StrategySettings(k=3, weighting="inverse_volatility")
-    # 100, 50, and their median 75 where there is no estimate.
+    # 100, 50, and their median 75 where there is not an estimate.
     expected = {0: 100 / 225, 2: 75 / 225, 1: 50 / 225}
     assert rows(build_targets(by_risk, given)) == [pytest.approx(expected)]
 

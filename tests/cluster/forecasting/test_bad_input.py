@@ -23,7 +23,7 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
     [
         (["--model", "kronos-xxl"], ["unknown model 'kronos-xxl'", "nano"]),
         (["--as-of", "1999-01-04"], ["1999-01-04", "outside the history"]),
-        (["--as-of", "soon"], ["'soon' is no date"]),
+        (["--as-of", "soon"], ["'soon' is not a date"]),
         (["--horizon", "512"], ["--horizon 512", "at most 510"]),
         (["--universe", "NOBODY"], ["NOBODY"]),
         (["--universe", "FLAT/USD"], ["none of 1 symbols", "constant prices"]),

@@ -147,8 +147,8 @@ def test_bad_data_stops_the_night_before_forecasting(
 
     house.settings["gate"] = {"max_missing": 1.0, "max_quarantined": 1.0}
     house.config.write_text(yaml.safe_dump(house.settings))
-    mended = candlecast("nightly", "--config", house.config)
-    assert mended.code == (3 if spoil == "clock" else 0)
+    fixed = candlecast("nightly", "--config", house.config)
+    assert fixed.code == (3 if spoil == "clock" else 0)
 
 
 def test_a_correction_between_nights_leaves_the_first_night_reproducible(

@@ -64,7 +64,7 @@ def test_dates_in_the_forms_people_write(text: str) -> None:
 
 
 def test_dates_that_could_be_two_days_are_refused() -> None:
-    with pytest.raises(CandlecastError, match="is no date"):
+    with pytest.raises(CandlecastError, match="is not a date"):
         as_times(pl.Series(["01/02/2024"]))
     assert as_times(pl.Series([20240117])).to_list() == [dt.date(2024, 1, 17)]
 
@@ -73,7 +73,7 @@ def test_dates_that_could_be_two_days_are_refused() -> None:
     ("line", "words"),
     [
         ("000001,2024-01-10,abc", "000001: score of 2024-01-10 is 'abc'"),
-        ("000001,someday,1", "'someday' is no date"),
+        ("000001,someday,1", "'someday' is not a date"),
         ("999999,2024-01-10,1", "999999: score of 2024-01-10, but the store holds no bar of it"),
         ("1,2024-01-10,1", "it holds 000001: write codes as text"),
         ("000001,2024-01-10,inf", "rule: a number"),

@@ -127,7 +127,7 @@ def test_a_new_listing_or_a_suspended_name_is_as_wild_as_its_known_returns() -> 
     assert _first_weight(late, 0.1) == pytest.approx(known, abs=0.01)
     halted = [*price[:30], *[None] * 40, *price[70:]]
     assert _first_weight(halted, 0.1) < 1.25 * _first_weight(list(price), 0.1)
-    assert _first_weight([None] * 75 + price[75:], 0.1) == 0, "two returns are no estimate"
+    assert _first_weight([None] * 75 + price[75:], 0.1) == 0, "two returns are not an estimate"
 
 
 def test_exposure_is_told_gross_net_long_and_short() -> None:

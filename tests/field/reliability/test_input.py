@@ -142,7 +142,7 @@ def test_so_is_one_over_the_history(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_secrets_in_addresses_are_hidden(text: str, shown: str) -> None:
     assert hidden(text) == shown
-    assert str(StoreError(f"{text} is no store")) == f"{shown} is no store"
+    assert str(StoreError(f"{text} is not a store")) == f"{shown} is not a store"
 
 
 def test_no_message_shows_them() -> None:

@@ -181,7 +181,7 @@ def test_actions_from_a_file(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert rows["announced"][2] == date(2024, 2, 1)
     path.write_text("symbol,ex_date,split\nA,2024-01-22,4\nB,soon,2\n")
-    with pytest.raises(SourceError, match="row 2 is no corporate action: symbol 'B'"):
+    with pytest.raises(SourceError, match="row 2 is not a corporate action: symbol 'B'"):
         read_actions(path)
     path.write_text("symbol,when\nA,2024-01-22\n")
     with pytest.raises(SourceError, match="need the columns symbol, ex_date"):

@@ -86,7 +86,7 @@ def test_files_of_stays(history: MarketHistory, tmp_path: Path) -> None:
     [
         ("", "names no symbol"),
         ("symbol,weight\nOLD,1\n", "unknown columns weight"),
-        ("symbol,start\nOLD,soon\n", "'soon' is no date"),
+        ("symbol,start\nOLD,soon\n", "'soon' is not a date"),
         ("OLD,2024-01-01,2024-02-01,3\n", "more than 3 cells"),
     ],
 )
