@@ -99,8 +99,8 @@ class WindowBatch:
             raise ForecastInputError(
                 f"{self.symbols[i]}: bar {self.timestamps_BL[i, row]} has {PRICES[column]} "
                 f"{prices_BLP[i, row, column]:.10g} (rule: price > 0). Repaired paths would be "
-                "worth nothing; shift the series, or use KronosPredictor.predict, which repairs "
-                "nothing."
+                "worth nothing; shift the series, or use KronosPredictor.predict of a model of "
+                "price levels, which repairs nothing."
             )
 
     @property

@@ -128,8 +128,9 @@ class KronosPredictor:
                 )
             )
 
+        any_price = self.tokenizer.features == "levels"  # a return needs a price above 0
         paths = _by_length(
-            df_list, x_timestamp_list, y_timestamp_list, pred_len, None, paths_of, any_price=True
+            df_list, x_timestamp_list, y_timestamp_list, pred_len, None, paths_of, any_price
         )
         mean_BHF = paths.values_BSHF.mean(axis=1)
         return [

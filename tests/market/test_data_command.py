@@ -122,5 +122,5 @@ def test_loading_the_command_loads_nothing_heavy() -> None:
     script = "import sys, cluster.commands.data; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     loaded = set(done.stdout.decode().split())
-    heavy = {"polars", "duckdb", "pandas", "numpy", "torch", "ray", "exchange_calendars"}
+    heavy = {"torch", "ray", "vectorbt", "duckdb", "exchange_calendars"}
     assert not loaded & heavy

@@ -18,11 +18,15 @@ HERE = Path(__file__).parent
 ADVICE = {"s": "unit='s'", "ms": "unit='ms'", "us": "unit='us'", "ns": "unit='ns'"}
 
 
-@pytest.fixture(scope="module")
-def predictor() -> KronosPredictor:
-    nano = load_forecaster("nano").forecaster
+def predictor_of(model: str) -> KronosPredictor:
+    nano = load_forecaster(model).forecaster
     assert isinstance(nano, KronosForecaster)
     return KronosPredictor(nano.predictor, nano.tokenizer)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> KronosPredictor:
+    return predictor_of("nano")
 
 
 def bars(case: str) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
@@ -94,10 +98,12 @@ def test_prices_below_zero(predictor: KronosPredictor) -> None:
     frame, x, y = bars("py_negative_prices_paths")
     prices = ["open", "high", "low", "close"]
     frame[prices] -= 55
-    with pytest.raises(ForecastInputError, match=r"open -5 \(rule: price > 0\)"):
-        predictor.predict_paths(frame, x, y, 4, seed=3)
-    # The reference answers, and so does what takes its place.
-    mean = predictor.predict(frame, x, y, 4, seed=3, sample_count=4)
+    levels = predictor_of("nano-levels")
+    for call in (predictor.predict_paths, predictor.predict, levels.predict_paths):
+        with pytest.raises(ForecastInputError, match=r"open -5 \(rule: price > 0\)"):
+            call(frame, x, y, 4, seed=3)
+    # The reference answers for price levels, and so does what takes its place.
+    mean = levels.predict(frame, x, y, 4, seed=3, sample_count=4)
     assert abs(mean["close"].iloc[0] - frame["close"].iloc[-1]) < 1
     values = frame.assign(amount=0.0)[[*prices, "volume", "amount"]].to_numpy()[None]
     with pytest.raises(ForecastInputError, match="rule: price > 0"):
@@ -108,4 +114,4 @@ def test_frames_that_hold_words(predictor: KronosPredictor) -> None:
     frame, x, y = bars("py_descending")
     words = frame.astype({"close": object})
     words.loc[3, "close"] = "ten"
-    assert all("no number" in text for text in both(predictor, words, x, y))
+    assert all("not a number" in text for text in both(predictor, words, x, y))
