@@ -30,10 +30,10 @@ COMMANDS = {
     "forecast": "Forecast a universe and commit the result as a table, exactly once.",
     "calibrate": "Forecast past dates to calibrate by, and say what should be published and why.",
     "evaluate": "Score forecasts by what happened, beside baselines, and say how sure that is.",
-    "audit": "Poison the future; what was known before must not change in one bit.",
+    "audit": "Poison every bar after a moment; what was known by then must not change in one bit.",
     "backtest": "Trade forecasts, own scores or momentum after costs, and write the tear sheet.",
     "sweep": "Backtest a grid of settings; say how likely the best one is luck.",
-    "train": "Train a tokenizer, or a predictor on its tokens. The same command resumes.",
+    "train": "Train a tokenizer and a predictor on its tokens, or a Time-LLM. Repeat to resume.",
     "nightly": "Import new bars, check them, forecast, commit, publish, report. Safe to repeat.",
     "runs": "Look at runs of a forecast table, and tidy it.",
 }

@@ -15,6 +15,7 @@ from cluster.settings import ForecastSettings, load_settings
 from cluster.sweep_settings import SweepRequest
 from cluster.training.walkforward_settings import WalkForwardSettings
 from forecaster.training.config import PredictorTraining, TokenizerTraining
+from forecaster.training.timellm_config import TimeLLMTraining
 from market.settings import Settings, group_of, group_of_path, place
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -25,7 +26,12 @@ EXAMPLES: list[tuple[str, type[Settings], dict[str, Any], set[str]]] = [
     ("backtest.yaml", BacktestRequest, {"store": "s", "momentum": 20}, set()),
     ("sweep.yaml", SweepRequest, {"store": "s", "momentum": 20}, {*BacktestRequest.model_fields}),
     ("nightly.yaml", NightlySettings, {}, {"forecast"}),
-    ("train/finetune_predictor.yaml", PredictorTraining, {}, {"model", "data.simulated"}),
+    (
+        "train/finetune_predictor.yaml",
+        PredictorTraining,
+        {},
+        {"model", "data.simulated", "data.coarser"},
+    ),
     (
         "train/finetune_tokenizer.yaml",
         TokenizerTraining,
@@ -38,9 +44,13 @@ EXAMPLES: list[tuple[str, type[Settings], dict[str, Any], set[str]]] = [
         {"store": "s"},
         {"forecast", "training.windows", "training.optimiser", "training.run"},
     ),
-    ("train/nano_tokenizer.yaml", TokenizerTraining, {}, {*TokenizerTraining.model_fields}),
-    ("train/nano_predictor.yaml", PredictorTraining, {}, {*PredictorTraining.model_fields}),
-    ("train/nano_decoder.yaml", TokenizerTraining, {}, {*TokenizerTraining.model_fields}),
+    ("train/levels_tokenizer.yaml", TokenizerTraining, {}, {*TokenizerTraining.model_fields}),
+    ("train/levels_predictor.yaml", PredictorTraining, {}, {*PredictorTraining.model_fields}),
+    ("train/levels_decoder.yaml", TokenizerTraining, {}, {*TokenizerTraining.model_fields}),
+    ("train/returns_tokenizer.yaml", TokenizerTraining, {}, {*TokenizerTraining.model_fields}),
+    ("train/returns_predictor.yaml", PredictorTraining, {}, {*PredictorTraining.model_fields}),
+    ("train/returns_finetune.yaml", PredictorTraining, {}, {*PredictorTraining.model_fields}),
+    ("train/timellm.yaml", TimeLLMTraining, {}, {*TimeLLMTraining.model_fields}),
 ]
 
 
