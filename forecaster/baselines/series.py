@@ -73,6 +73,13 @@ class Baseline(ABC):
             [self._series(windows, symbol, i, n_paths, seed) for i, symbol in
              enumerate(windows.symbols)]
         )  # fmt: skip
+        beyond = ~(np.abs(values) <= np.finfo(np.float32).max).all(axis=(1, 2, 3))
+        if beyond.any():
+            symbol = windows.symbols[int(np.flatnonzero(beyond)[0])]
+            raise ForecastInputError(
+                f"{symbol}: sampled prices leave the range of numbers (the lookback's moves are "
+                "too large). Look at its bars with 'candlecast data show', or leave it out."
+            )
         return SamplePaths(
             symbols=windows.symbols,
             as_of_B=windows.as_of_B,
