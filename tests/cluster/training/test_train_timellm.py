@@ -98,7 +98,7 @@ def test_a_killed_worker_changes_no_bit(
     record = json.loads((out / "training.json").read_text())
     assert Path(record["settings"]["model"]["backbone"]).is_absolute()
     settings = TimeLLMTraining.model_validate(record["settings"])
-    (series,) = (market / "series").iterdir()
+    (series,) = (path for path in (market / "series").iterdir() if path.is_dir())
     torch.set_num_threads(1)
     train_timellm(settings, open_series(series), tmp_path / "plain")
     assert figures(out) == figures(tmp_path / "plain")
