@@ -103,7 +103,7 @@ def test_polars_frames_and_what_is_no_table(tmp_path: Path) -> None:
     assert imported(tmp_path / "s", import_frame(frame, tmp_path / "s", options=XNYS)) == {"A": 8}
     assert import_frame(frame.lazy(), tmp_path / "s").nothing_new
     for nothing in ("bars", 3, [], frame.clear()):
-        with pytest.raises(SourceError, match=r"no table of bars|no rows"):
+        with pytest.raises(SourceError, match=r"not a table of bars|no rows"):
             import_frame(nothing, tmp_path / "t", options=XNYS)
 
 
