@@ -16,7 +16,7 @@ from market.fields import FEATURES
 from market.importing.columns import Columns, find_columns
 from market.importing.grid import closed_days, place
 from market.importing.inference import with_defaults
-from market.importing.job import describe_filled, infer_from
+from market.importing.job import count_filled, describe_filled, infer_from
 from market.importing.options import ImportOptions
 from market.importing.rows import rows_of
 from market.importing.steps import require_step, steps_of
@@ -88,15 +88,16 @@ def read_frame(
     if found.unused:
         notes = [*notes, f"columns not used: {', '.join(found.unused)}"]
     closed = closed_days(checked.good, spec, told)
-    notes = [*notes, *found.notes, *([closed] if closed is not None else [])]
+    notes = [*notes, *found.notes, *(each.removeprefix(f"{source}: ") for each in closed)]
     rules = checked.quarantine.group_by("rule").len().sort("rule")
+    filled = describe_filled(count_filled(checked.good), checked.good.height)
     dropped = [f"{n:,} rows left out (rule: {rule})" for rule, n in rules.iter_rows()]
     return FrameBars(
         bars=with_closes(checked.good, spec).sort("symbol", "close_utc"),
         good=checked.good,
         quarantine=checked.quarantine,
         spec=spec,
-        notes=(*notes, *spec_notes, *describe_filled(checked.good), *dropped),
+        notes=(*notes, *spec_notes, *filled, *dropped),
     )
 
 
