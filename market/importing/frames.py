@@ -74,10 +74,9 @@ def read_frame(
     steps = steps_of(rows)
     spec, spec_notes = existing, list[str]()
     if spec is None:
-        spec, spec_notes = infer_from([found], [steps], told)
-    width = int(spec.step.astype(int))
+        spec, spec_notes = infer_from([(found, steps)], told)
     whose = "the store holds" if existing is not None else "most of its bars are"
-    require_step(steps if spec.daily else steps_of(rows, width), spec, whose)
+    require_step(steps, spec, whose, rows)
     checked = check_bars(place(rows, spec, told), key_of(spec)[1])
     if not checked.good.height:
         row = checked.quarantine.row(0, named=True)

@@ -56,6 +56,9 @@ class Sources(NamedTuple):
     """Filled while the parts are read."""
 
 
+_Stepped = tuple[Batch, list[Step]]
+
+
 @dataclass
 class _Checked:
     """What is known of the sources checked so far; their good bars are on the shelves."""
@@ -91,17 +94,18 @@ def run_import(
     sources = read(told)
     reading = closing(in_batches(sources.parts, within.batch_rows))
     with Shelves(within.held_rows) as shelves, reading as batches:
-        first: list[Batch] = []
+        first: list[_Stepped] = []
         whose = "the store holds" if existing is not None else "the others are"
         if spec is None and existing is None:
             first = _enough(batches, within.held_rows)
-            spec, spec_notes = infer_from(first, (steps_of(each.rows) for each in first), told)
+            spec, spec_notes = infer_from(first, told)
             notes += spec_notes
-        if existing is None and (told.freq or sum(len(each.lengths) for each in first) == 1):
+        if existing is None and (told.freq or sum(len(each.lengths) for each, _ in first) == 1):
             whose = "--freq says" if told.freq is not None else "most of its bars are"
         spec = spec or existing
         assert spec is not None
-        found = _check(chain(_emptied(first), batches), shelves, spec, told, held, whose)
+        rest = ((each, steps_of(each.rows)) for each in batches)
+        found = _check(chain(_emptied(first), rest), shelves, spec, told, held, whose)
         joined = join_sources(shelves, spec, on_conflict, list(found.names))
         quarantine = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *found.rejected])
         suspected = _look(shelves, found.actions, spec, held)
@@ -117,25 +121,27 @@ def run_import(
     )
 
 
-def _enough(batches: Iterator[Batch], most: int) -> list[Batch]:
-    """Batches to infer from: all, or as many as fit."""
+def _enough(batches: Iterator[Batch], most: int) -> list[_Stepped]:
+    """Batches to infer from, with their steps: all, or as many as fit."""
     taken, rows = [], 0
     for batch in batches:
-        taken.append(batch)
+        taken.append((batch, steps_of(batch.rows)))
         rows += batch.rows.height
         if rows > most:
             break
+    if not taken:
+        raise SourceError("nothing to import")
     return taken
 
 
-def _emptied(batches: list[Batch]) -> Iterator[Batch]:
+def _emptied(batches: list[_Stepped]) -> Iterator[_Stepped]:
     """Batches in their order, each let go of when the next is asked for."""
     while batches:
         yield batches.pop(0)
 
 
 def _check(
-    batches: Iterable[Batch],
+    batches: Iterable[_Stepped],
     shelves: Shelves,
     spec: StoreSpec,
     told: ImportOptions,
@@ -144,10 +150,9 @@ def _check(
 ) -> _Checked:
     """Place and check every batch; good bars go to the shelves."""
     found = _Checked()
-    step = int(spec.step.astype(int))
     labels = None if held is None or spec.daily else _stored_labels(held)
-    for batch in batches:
-        require_step(steps_of(batch.rows, step), spec, whose)
+    for batch, steps in batches:
+        require_step(steps, spec, whose, batch.rows)
         if held is not None:
             require_store_step(batch.rows, held)
         placed = place(batch.rows, spec, told, labels, batch.lengths)
@@ -185,22 +190,25 @@ def _notes(
 
 
 def infer_from(
-    parts: Iterable[SourceRows | Batch], steps: Iterable[list[Step]], told: ImportOptions
+    parts: Iterable[tuple[SourceRows | Batch, list[Step]]], told: ImportOptions
 ) -> tuple[StoreSpec, list[str]]:
-    """The spec of a new store from all its sources, and what about it was inferred."""
-    labels = []
+    """The spec of a new store from its first sources, and what about it was inferred.
+
+    parts: rows, each with their steps; at least one.
+    """
+    labels: list[pl.DataFrame] = []
+    every: list[Step] = []
     name = None
-    for part in parts:
+    for part, steps in parts:
         name = name or str(part.rows["source"][0])
+        every += steps
         if part.rows["instant"].null_count() == part.rows.height:
             distinct = part.rows.select(pl.col("timestamp").unique())
             distinct = distinct.with_columns(instant=pl.lit(None, pl.Datetime("us")))
         else:
             distinct = part.rows.select("timestamp", "instant").unique()
         labels.append(distinct.drop_nulls("timestamp"))
-    if name is None:
-        raise SourceError("nothing to import")
-    every = [step for own in steps for step in own]
+    assert name is not None
     return infer_spec(pl.concat(labels).unique(), every, told, name)
 
 

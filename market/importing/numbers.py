@@ -94,8 +94,8 @@ def read_number(column: pl.Series, source: str, style: NumberStyle, *, optional:
             f"{source}: column {column.name!r} is of type {column.dtype}, which holds no numbers; "
             "convert it, or name another column with --map"
         )
-    value = column.cast(pl.Float64, strict=False)
-    return value.fill_nan(None) if optional else value
+    value = column if column.dtype == pl.Float64 else column.cast(pl.Float64, strict=False)
+    return value.fill_nan(None) if optional and value.is_nan().any() else value
 
 
 def _read_text(text: pl.Series, style: NumberStyle) -> pl.Series:

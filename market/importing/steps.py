@@ -143,14 +143,18 @@ def common_freq(steps: Sequence[Step]) -> str | None:
     return parse_freq(f"{best // _MINUTE}min")
 
 
-def require_step(steps: Sequence[Step], spec: StoreSpec, whose: str) -> None:
+def require_step(steps: Sequence[Step], spec: StoreSpec, whose: str, rows: pl.DataFrame) -> None:
     """Raise SourceError naming source, symbol and both steps where bars have another length.
 
-    whose: who says the frequency, such as "the store holds" or "--freq says".
+    steps: of rows, as steps_of gives them with or without the store's step. whose: who says the
+    frequency, such as "the store holds" or "--freq says".
     """
     want = int(spec.step.astype(np.int64))
+    if not spec.daily and any(each.usual != want for each in steps):
+        steps = steps_of(rows, want)
     for each in steps:
-        found = _other(each, want, spec.daily)
+        known = each if each.usual != want else each._replace(below=each.shorter)
+        found = _other(known, want, spec.daily)
         if found is not None:
             raise SourceError(
                 f"{each.source}: bars of {each.symbol} are {found} apart, {whose} {spec.freq}; one "
