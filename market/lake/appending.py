@@ -26,6 +26,7 @@ from market.lake.manifest import (
     discard,
     load_manifest,
     publish,
+    undone,
     verified,
     write_manifest,
     write_table,
@@ -153,7 +154,7 @@ def import_bars(
             )  # fmt: skip
     begun = current_version(root) is not None
     try:
-        with writing(root), writer_lock(root):
+        with writing(root), writer_lock(root), undone(root):
             version = current_version(root)
             if version is None:
                 manifest = Manifest(spec, None, (), (), ())
