@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from backtest.report import style
-from backtest.report.page import as_html, css, template, write_page
+from backtest.report.page import as_html, css, plotly_js, template, write_page
 from backtest.report.words import trials
 from backtest.sweep import SweepPlan, SweepResult
 from market.errors import ConfigError
@@ -60,7 +58,7 @@ def write_sweep_page(
         logits=as_html(_logits(result), "logits", 260),
         caveats=caveats,
         css=css(),
-        plotly_js=Markup(get_plotlyjs()),
+        plotly_js=plotly_js(),
     )
     return write_page(html, path)
 
