@@ -35,7 +35,7 @@ from forecaster.timellm.rows import TILE, forecast_bars, forecast_rows
 from market.errors import CheckpointError, ForecastInputError
 from market.flags import Flag
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Counts changes of this code that change the last bits of forecasts; part of a run's identity."""
 SERIES_AT_ONCE = 64
 
