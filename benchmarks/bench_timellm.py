@@ -111,6 +111,7 @@ def one(way: str, folder: str, precision: str, tokens: int | None, threads: int)
     network = eager_network(folder, precision) if way == "plain" else model.backbone.network
     model.backbone.network = network
     gc.collect()
+    torch.manual_seed(2)
     batches = [torch.randn(ROWS, LOOKBACK).cumsum(1) for _ in range(CALLS + 1)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds, wall = [], []
@@ -164,6 +165,7 @@ def compare(folder: Path, tokens: int | None, threads: int, repeats: int) -> Non
             command += [] if tokens is None else ["--description-tokens", str(tokens)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[way, precision].append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"  {way} {precision}: {done.stdout.splitlines()[-1]}", flush=True)
 
     def typical(way: str, precision: str, what: str) -> float:
         return statistics.median(run[what] for run in found[way, precision])
