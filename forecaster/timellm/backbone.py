@@ -33,7 +33,8 @@ class Backbone:
     """A language model whose weights never change."""
 
     def __init__(self, network: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-        """Raises CheckpointError for a network that cannot be fed with embeddings."""
+        """Raises CheckpointError for a network that cannot be fed with embeddings, or answers with
+        what is not a number."""
         self.network = network.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
@@ -205,6 +206,11 @@ def _is_causal(backbone: Backbone) -> bool:
             f"a language model ({error}); give a decoder such as GPT-2 or LLaMA, or an encoder "
             "such as BERT"
         ) from None
+    if not torch.isfinite(out.last_hidden_state).all():
+        raise CheckpointError(
+            f"{backbone.name}: its answers are not finite; the weights are damaged, or too large "
+            f"for {backbone.embedding.weight.dtype} (try backbone_precision=float32)"
+        )
     return bool(change_T[:2].max() < 1e-3 * change_T[2])
 
 

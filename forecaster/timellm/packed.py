@@ -127,7 +127,7 @@ def _can_reorder(x_NI: Tensor) -> bool:
     return (
         x_NI.device.type == "cpu"
         and x_NI.dtype in (torch.float32, torch.bfloat16)
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
         and (x_NI.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())

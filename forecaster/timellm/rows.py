@@ -34,10 +34,9 @@ def forecast_rows(model: PointModel, x_NL: Tensor) -> Tensor:
     The model must be in evaluation mode.
     """
     x_NL = x_NL.float()
-    if isinstance(model, TimeLLM) and model.backbone.packs:
-        parts = [_packed(model, part) for part in torch.split(x_NL, AT_ONCE)]
-        return torch.cat(parts) if parts else x_NL.new_empty(0, model.config.horizon)
     forecast_NH = x_NL.new_empty(len(x_NL), model.config.horizon)
+    if len(x_NL) and isinstance(model, TimeLLM) and model.backbone.packs:
+        return torch.cat([_packed(model, part) for part in torch.split(x_NL, AT_ONCE)])
     for chosen in _tiles(model, x_NL):
         filled = torch.cat((chosen, chosen[:1].expand(TILE - len(chosen))))
         forecast_NH[chosen] = model(x_NL[filled].contiguous())[: len(chosen)]
