@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from backtest.report import charts
+from backtest.report.embedded import data_block
 from backtest.report.page import as_html, css, template, write_page
 from backtest.report.words import NOTHING, headline, signed, trials, what_is_traded
 from backtest.results import BacktestResult
@@ -52,6 +54,7 @@ def render(result: BacktestResult) -> str:
         years=monthly_returns(result.strategy.daily),
         facts=facts(result),
         css=css(),
+        figures=data_block(figures(result)),
         plotly_js=Markup(get_plotlyjs()),
         equity=as_html(charts.equity(result), "equity", 400),
         drawdowns=as_html(charts.drawdowns(result), "drawdowns", 240),
@@ -59,6 +62,22 @@ def render(result: BacktestResult) -> str:
         ic=as_html(charts.information_coefficient(result), "ic", 300),
         fans=[as_html(charts.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],
     )
+
+
+def figures(result: BacktestResult) -> dict[str, Any]:
+    """What the page shows, for programs: headline figures, settings and equity by bar."""
+    return {
+        "kind": "backtest",
+        "title": result.settings.title,
+        "summary": result.summary(),
+        "settings": flat(result.settings),
+        "provenance": dict(result.provenance),
+        "caveats": list(result.caveats),
+        "timestamps": [f"{t:%Y-%m-%d %H:%M}" for t in result.strategy.daily["timestamp"]],
+        "books": [
+            {"name": book.name, "equity": book.daily["equity"].to_list()} for book in result.books
+        ],
+    }
 
 
 def monthly_returns(daily: pl.DataFrame) -> list[tuple[int, list[Cell], Cell]]:
