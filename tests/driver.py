@@ -27,11 +27,11 @@ class Browser:
         """profile: a folder of its own; the test skips where there is no browser."""
         child_in, self._out = os.pipe()
         self._in, child_out = os.pipe()
-        command = [browser_program(), *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}",
-                   "about:blank"]  # fmt: skip
+        command = [browser_program(), *FLAGS, "--remote-debugging-pipe",
+                   f"--user-data-dir={profile}", "about:blank"]  # fmt: skip
         words = " ".join(f"'{each}'" for each in command)
         self._process = subprocess.Popen(
-            ["sh", "-c", f"exec {words} 3<&{child_in} 4>&{child_out}"],
+            ["sh", "-c", f"exec {words} 3</proc/self/fd/{child_in} 4>/proc/self/fd/{child_out}"],
             pass_fds=(child_in, child_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(child_in)
@@ -116,7 +116,9 @@ class Browser:
     def key(self, key: str) -> None:
         """Press one key."""
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=key if len(key) == 1 else "")
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, text=key if len(key) == 1 else ""
+            )
 
     def look(self, path: Path, wide: int, *, dark: bool = False, whole: bool = True) -> None:
         """A picture of the page."""

@@ -25,25 +25,27 @@ def register(app: typer.Typer) -> None:
 def serve(settings: ServeSettings, output: Output) -> None:
     """Serve the console: nights, symbols, runs, backtests, data, and forecasts on demand."""
     from cluster.console.access import Access
-    from cluster.console.server import run
+    from cluster.console.ondemand import LocalModels
+    from cluster.console.server import own_token, prepare
+    from cluster.console.state import served
     from market.lake.history import MarketHistory
 
-    MarketHistory.open(settings.store)  # a wrong folder is told now, not on the first page
-
-    def say(address: str, access: Access) -> None:
-        login = f"{address}/login#{access.token}"
-        data = {"address": address, "token": access.token, "login": login}
-        hours = f"{settings.token_hours:g}"
-        output.result(
-            data,
-            f"console: {login}\n"
-            f"token for programs (Authorization: Bearer …): {access.token}\n"
-            f"both are good for {hours} hours, or until this program ends (Ctrl-C)",
+    # A wrong folder, or a model that is not there, is told now and not on the first page.
+    MarketHistory.open(settings.store)
+    models = LocalModels(served(settings), settings.tokenizer)
+    models.load(models.names[0])
+    access = Access(settings.token_hours, settings.session_hours, own_token())
+    listening = prepare(settings, access, models)
+    login = f"{listening.address}/login#{access.token}"
+    output.result(
+        {"address": listening.address, "token": access.token, "login": login},
+        f"console: {login}\n"
+        f"token for programs (Authorization: Bearer …): {access.token}\n"
+        f"both are good for {settings.token_hours:g} hours, or until this program ends (Ctrl-C)",
+    )
+    if not settings.local and settings.tls_cert is None:
+        output.line(
+            "warning: without --tls-cert the token crosses the network readable by others; put a "
+            "proxy with https before it, or tunnel through ssh"
         )
-        if not settings.local and settings.tls_cert is None:
-            output.line(
-                "warning: without --tls-cert the token crosses the network readable by others; "
-                "put a proxy with https before it, or tunnel through ssh"
-            )
-
-    run(settings, say)
+    listening.run()

@@ -29,6 +29,8 @@ OPEN = frozenset({"/login", "/static/console.css", "/static/tear_sheet.css", "/s
 """What a browser needs before it is logged in."""
 SAFE = frozenset({"GET", "HEAD"})
 LONGEST_URL = 4096
+MOST_HEADERS = 16 << 10
+"""Bytes."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -110,7 +112,7 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                _with_headers(message, scope["path"])
+                _with_headers(message)
             await send(message)
 
         try:
@@ -131,6 +133,8 @@ class Guard:
             raise _RefusedError(429, "too many requests; wait a moment", **{"retry-after": "2"})
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_URL:
             raise _RefusedError(414, "the address is too long")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADERS:
+            raise _RefusedError(431, "the headers are too large", connection="close")
         if method not in SAFE and method != "POST":
             raise _RefusedError(
                 405, "only GET, HEAD and POST are answered", allow="GET, HEAD, POST"
@@ -261,7 +265,7 @@ def next_page(query: bytes) -> str:
     return wanted if ours and plain.isprintable() and "\\" not in plain else "/"
 
 
-def _with_headers(message: Message, path: str) -> None:
+def _with_headers(message: Message) -> None:
     there = {name.lower() for name, _ in message["headers"]}
     message["headers"] = [
         *message["headers"],

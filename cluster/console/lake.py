@@ -15,12 +15,13 @@ from cluster.console.nights import Cache
 from market.actions.suspects import Suspect, find_suspects
 from market.errors import StoreError
 from market.lake.history import MarketHistory
-from market.lake.manifest import load_manifest
+from market.lake.manifest import bucket_of, load_manifest
 
 ROWS = 40
 MONTHS = 36
 _VERSIONS = 30
 _ROWS_SHOWN = 100
+_LOOKED_AT = ("symbol", "session", "close_utc", "open", "close", "volume")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,14 @@ class Lake:
         def find() -> list[Suspect]:
             if history.spec.price_basis == "adjusted":
                 return []
-            return find_suspects(history.scan().collect(), history.actions())[::-1]
+            known, found = history.actions(), list[Suspect]()
+            by_bucket: dict[int, list[str]] = {}
+            for symbol in history.symbols()["symbol"]:
+                by_bucket.setdefault(bucket_of(symbol), []).append(symbol)
+            for symbols in by_bucket.values():  # a part at a time: histories may be large
+                bars = history.scan(symbols=symbols).select(_LOOKED_AT).collect()
+                found += find_suspects(bars, known)
+            return sorted(found, key=lambda each: (each.session, each.symbol), reverse=True)
 
         return self._suspects.get(history.version, find)[:_ROWS_SHOWN]
 

@@ -171,6 +171,20 @@ class Nights:
         days: list[date] = own["partition.as_of_date"].unique().sort(descending=True).to_list()
         return days
 
+    def newest_rows(self, model_id: str, most: int) -> list[date]:
+        """The newest dates of a model that together hold at most so many rows of steps."""
+        _, files = self._now()
+        own = (
+            files.filter(pl.col("partition.model_id") == model_id)
+            .group_by("partition.as_of_date")
+            .agg(pl.col("num_records").sum())
+            .sort("partition.as_of_date", descending=True)
+        )
+        days: list[date] = own.filter(pl.col("num_records").cum_sum() <= most)[
+            "partition.as_of_date"
+        ].to_list()
+        return days
+
     def models_at(self, like: Published) -> list[Published]:
         """Every model that published beside this one: same venue and frequency."""
         return [p for p in self.published() if (p.venue, p.freq) == (like.venue, like.freq)]

@@ -19,6 +19,8 @@ from market.lake.history import MarketHistory
 from market.table.schema import Published, RunRecord
 
 _LATE_SESSIONS = 2
+_MOST_ROWS = 3_000_000
+"""Rows of steps that a look at earlier nights may read."""
 
 
 class Alarm(NamedTuple):
@@ -129,7 +131,7 @@ def trust_rows(console: Console, night: Published) -> tuple[pl.DataFrame | None,
     history = console.history()
     if history is None:
         return None, "There is no store to compare with."
-    days = console.nights.dates(night.model_id)
+    days = console.nights.newest_rows(night.model_id, _MOST_ROWS)
     key = (night.model_id, tuple(days), history.version)
     rows = console.slow.get(key, lambda: by_night(console.table, history, night.model_id, days))
     if not rows.height:

@@ -42,17 +42,18 @@ may ask nobody for anything."""
 def tonight(request: Request) -> Response:
     console = console_of(request)
     nights, history = console.nights.published(), console.history()
-    last = console.reports.last_night()
+    last, reports = console.reports.last_night(), console.reports.of("night")[:14]
 
     def make() -> Response:
         return page(
             request, "tonight.html.j2", nights=[(slot(n), n) for n in nights], history=history,
             last=last, alarms=alarms(console, nights, history, last),
             records={n.run_id: console.table.run(n.run_id) for n in nights},
-            reports=console.reports.of("night")[:14],
+            reports=reports,
         )  # fmt: skip
 
-    return tagged(request, (nights, history and history.version, str(last)), make)
+    seen = [(each.id, each.written) for each in reports]
+    return tagged(request, (nights, history and history.version, str(last), seen), make)
 
 
 @router.get("/trust")
@@ -76,7 +77,7 @@ def universe(
 ) -> Response:
     console = console_of(request)
     wanted = Wanted(sort, down, search, flag, number)
-    night = console.choose(model)
+    night, nights = console.choose(model), console.nights.published()
     history = console.history()
 
     def make() -> Response:
@@ -85,16 +86,16 @@ def universe(
         return page(
             request, "universe.html.j2", night=night, chosen=slot(night), found=found,
             wanted=wanted, sorts=SORTS, reach=max(ends, default=0.0),
-            nights=[(slot(n), n) for n in console.nights.published()],
+            nights=[(slot(n), n) for n in nights],
         )  # fmt: skip
 
-    return tagged(request, (night, history and history.version), make)
+    return tagged(request, (night, nights, history and history.version), make)
 
 
 @router.get("/symbol")
 def symbol(request: Request, name: Text, as_of: Maybe = None, model: Maybe = None) -> Response:
     console = console_of(request)
-    night = console.choose(model)
+    night, nights = console.choose(model), console.nights.published()
     history = console.history()
     day = day_of(as_of, night.as_of_date)
     seen = console.nights.at(night, day)
@@ -104,12 +105,12 @@ def symbol(request: Request, name: Text, as_of: Maybe = None, model: Maybe = Non
         return page(
             request, "symbol.html.j2", view=view, night=night, chosen=slot(night), day=day,
             dates=console.nights.dates(night.model_id), served=console.models,
-            nights=[(slot(n), n) for n in console.nights.published()],
+            nights=[(slot(n), n) for n in nights],
             fan=charts.fan(view.past, view.after, view.steps),
             beside=charts.beside(view.models) if view.models else None,
         )  # fmt: skip
 
-    return tagged(request, (night, seen.key, history and history.version), make)
+    return tagged(request, (night, nights, seen.key, history and history.version), make)
 
 
 @router.post("/symbol/forecast")
@@ -252,10 +253,20 @@ def data(
         if "hx-request" not in request.headers:
             rules, rows = lake.quarantine(history)
             more = {
-                "rules": rules, "quarantine": rows, "suspects": console.lake.suspects(history),
-                "versions": lake.versions(history),
+                "rules": rules, "quarantine": rows, "versions": lake.versions(history),
             }  # fmt: skip
         cover = console.lake.coverage(history, search, number)
         return page(request, "data.html.j2", history=history, cover=cover, search=search, **more)
 
     return tagged(request, (history.version,), make)
+
+
+@router.get("/data/suspects")
+def suspects(request: Request) -> Response:
+    """Moves like splits: asked for by the page that shows them, since every bar is looked at."""
+    console = console_of(request)
+    history = console.nights.history()
+    return tagged(
+        request, (history.version,),
+        lambda: page(request, "suspects.html.j2", suspects=console.lake.suspects(history)),
+    )  # fmt: skip

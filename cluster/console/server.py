@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -22,6 +22,8 @@ OWN_TOKEN = "CANDLECAST_CONSOLE_TOKEN"
 """Environment variable with a token of the user's own."""
 _HEADER_BYTES = 16 << 10
 _KEEP_ALIVE_S = 15
+_LAST_S = 5
+"""Seconds that answers have to end in when the server stops."""
 _CONNECTIONS = 256
 _BACKLOG = 128
 
@@ -99,40 +101,51 @@ def hosts_of(settings: ServeSettings, port: int) -> frozenset[str]:
     return frozenset({f"{name}:{port}" for name in written} | usual)
 
 
-def run(
-    settings: ServeSettings,
-    say: Callable[[str, Access], None],
-    compute: Compute | None = None,
-) -> None:
-    """Serve until interrupted. say: told the address and who may come in, once it listens."""
-    access = Access(settings.token_hours, settings.session_hours, own_token())
-    with listen(settings) as open_socket:
-        port = open_socket.getsockname()[1]
-        console = Console.open(settings, compute)
-        app = guarded(make_app(console, access), access, settings, hosts_of(settings, port))
-        protocol: type[Any] = type(
-            "Patient", (PatientProtocol,), {"patience_s": settings.body_seconds}
+@dataclass(frozen=True)
+class Listening:
+    """A server that has its address, and waits to be run."""
+
+    server: uvicorn.Server
+    socket: socket.socket
+    address: str
+    """As browsers write it."""
+    console: Console
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        with self.socket:
+            self.server.run(sockets=[self.socket])
+
+
+def prepare(settings: ServeSettings, access: Access, compute: Compute | None = None) -> Listening:
+    """The console at its address. Raises ConfigError where that cannot be taken.
+
+    compute: where forecasts on demand come from; see `Console.open`.
+    """
+    made = listen(settings)
+    port = made.getsockname()[1]
+    console = Console.open(settings, compute)
+    protocol: type[Any] = type("Patient", (PatientProtocol,), {"patience_s": settings.body_seconds})
+    server = uvicorn.Server(
+        uvicorn.Config(
+            guarded(make_app(console, access), access, settings, hosts_of(settings, port)),  # type: ignore[arg-type]
+            http=protocol,
+            ws="none",
+            loop="asyncio",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_LAST_S,
+            limit_concurrency=_CONNECTIONS,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=None if settings.tls_key is None else str(settings.tls_key),
         )
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=protocol,
-                ws="none",
-                loop="asyncio",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                h11_max_incomplete_event_size=_HEADER_BYTES,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                limit_concurrency=_CONNECTIONS,
-                ssl_certfile=settings.tls_cert,
-                ssl_keyfile=None if settings.tls_key is None else str(settings.tls_key),
-            )
-        )
-        name = f"[{settings.host}]" if ":" in settings.host else settings.host
-        if not settings.local and settings.allow_host:
-            name = settings.allow_host[0]
-        scheme = "https" if settings.tls_cert else "http"
-        say(f"{scheme}://{name}:{port}", access)
-        server.run(sockets=[open_socket])
+    )
+    name = f"[{settings.host}]" if ":" in settings.host else settings.host
+    if not settings.local and settings.allow_host:
+        name = settings.allow_host[0]
+    scheme = "https" if settings.tls_cert else "http"
+    return Listening(server, made, f"{scheme}://{name}:{port}", console)

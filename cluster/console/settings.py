@@ -39,12 +39,6 @@ class ServeSettings(Settings):
     """Model of forecasts on demand, beside the baselines; none for baselines alone."""
     tokenizer: str | None = None
     """Folder or hub id of its tokenizer, where the alias does not say it."""
-    address: str | None = None
-    """Ray cluster whose workers compute forecasts on demand. Without: this process."""
-    replicas: int = Field(1, ge=1)
-    """Copies of the model at work on that cluster."""
-    gpus_per_replica: float = Field(0.0, ge=0)
-    """Share of a GPU each copy takes; 0 computes on the CPU."""
     max_paths: int = Field(512, ge=1)
     """Most sampled futures one request on demand may ask for."""
     max_horizon: int = Field(256, ge=1)

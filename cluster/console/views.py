@@ -68,7 +68,7 @@ def told(request: Request, error: CandlecastError, status: int | None = None) ->
     if path.startswith("/api/") or path == "/forecast":
         return as_json({"detail": words}, code)
     if "hx-request" in request.headers:
-        return page(request, "problem.html.j2", 200, words=words)
+        return page(request, "problem.html.j2", code, words=words)
     return page(request, "error.html.j2", code, words=words)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from backtest import BacktestSettings, run_backtest, write_tear_sheet
+from cluster.console.access import Access
+from cluster.console.server import prepare
 from cluster.console.settings import ServeSettings
+from market.lake.history import MarketHistory
 from tests.cluster.console.made_up import HOST, HOSTILE, TOKEN, console_at, made_store, made_table
 
 
@@ -19,8 +24,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("console")
     bars = made_store(folder / "store")
     made_table(folder / "forecasts", folder / "store", bars)
-    from market.lake.history import MarketHistory
-
     rows = MarketHistory.open(folder / "store").scan().collect()
     for k, title in ((2, HOSTILE[0]), (4, "The other")):
         settings = BacktestSettings(k=k, momentum=20, title=title, commission_bps=k)
@@ -43,3 +46,22 @@ def client(settings: ServeSettings) -> Iterator[TestClient]:
     headers = {"authorization": f"Bearer {TOKEN}"}
     with TestClient(app, base_url=f"http://{HOST}", headers=headers) as made:  # type: ignore[arg-type]
         yield made
+
+
+@contextmanager
+def serving(settings: ServeSettings, access: Access | None = None) -> Iterator[str]:
+    """The real server on a free port, in a thread of this process; its address."""
+    listening = prepare(settings.model_copy(update={"port": 0}), access or Access(1, 1, TOKEN))
+    thread = threading.Thread(target=listening.run)
+    thread.start()
+    try:
+        yield listening.address
+    finally:
+        listening.server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(scope="session")
+def served(settings: ServeSettings) -> Iterator[str]:
+    with serving(settings) as address:
+        yield address
