@@ -128,7 +128,7 @@ def prepare(settings: ServeSettings, access: Access, compute: Compute | None = N
     protocol: type[Any] = type("Patient", (PatientProtocol,), {"patience_s": settings.body_seconds})
     server = uvicorn.Server(
         uvicorn.Config(
-            guarded(make_app(console, access), access, settings, hosts_of(settings, port)),  # type: ignore[arg-type]
+            guarded(make_app(console, access), access, settings, hosts_of(settings, port)),
             http=protocol,
             ws="none",
             loop="asyncio",
