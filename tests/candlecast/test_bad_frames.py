@@ -49,7 +49,9 @@ BAD: dict[str, tuple[Make, str]] = {
         "'timestamp' names both the index and a column",
     ),
     "columns of two levels": (
-        lambda bars: bars.to_pandas().pivot(index="timestamp", columns="symbol"),
+        lambda bars: bars.to_pandas().pivot_table(
+            index="timestamp", columns="symbol", values="close", aggfunc=["min", "max"]
+        ),
         "its columns have 2 levels",
     ),
     "empty": (lambda bars: bars.clear(), "has no rows; expected bars"),
