@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 from forecaster import Kronos, KronosForecaster, KronosTokenizer, SamplingParams, WindowBatch
+from forecaster.interface import Precision
 from forecaster.kronos import reference
-from forecaster.kronos.engine import Engine, Precision
-from forecaster.kronos.sampling import uniforms
+from forecaster.kronos.engine import Engine
+from forecaster.noise import uniforms
 from forecaster.normalize import normalise
 from forecaster.summary import summarise
 from market.windows import time_features

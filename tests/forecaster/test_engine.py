@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecaster import Kronos, KronosForecaster, KronosTokenizer, SamplePaths, SamplingParams
+from forecaster.interface import Precision
 from forecaster.kronos import reference, tiles
-from forecaster.kronos.engine import Engine, Precision, Tokens
-from forecaster.kronos.sampling import filtered_probs, uniforms
+from forecaster.kronos.engine import Engine, Tokens
+from forecaster.kronos.sampling import filtered_probs
+from forecaster.noise import uniforms
 from forecaster.normalize import normalise
 from forecaster.registry import load_forecaster, resolve_model
 from forecaster.summary import summarise
