@@ -3,9 +3,10 @@
     python benchmarks/bench_console.py            # about a minute
 
 Pages are asked for over HTTP from the real server, in this process; the first byte's time is that
-of the first byte of the body, and CPU is that of this process, server and client. On demand, twenty requests at the same time are compared with the
-batch engine on the same windows and on 64 of them, in path-steps (series × paths × bars) per
-second; the three are measured in turn, and each time the best of a few rounds counts.
+of the first byte of the body, and CPU is that of this process, server and client. On demand, twenty
+requests at the same time are compared with the batch engine on the same windows and on 64 of them,
+in path-steps (series × paths × bars) per second; the three are measured in turn, and each time the
+best of a few rounds counts.
 """
 
 from __future__ import annotations
