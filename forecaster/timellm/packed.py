@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 ATTENTION = "candlecast_rows"
 """The name of `attend` among transformers' attention functions."""
-CHUNK = 256
+CHUNK = 128
 """Tokens multiplied at a time: enough for the products, and little to fill up."""
 _KNOWN = frozenset({"position_ids", "use_cache", "encoder_hidden_states"})
 """What networks tell their attention that `attend` need not know."""
