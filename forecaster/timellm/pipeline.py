@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from forecaster.hub import TRAINING_RECORD
 from forecaster.interface import CLOSE, FloatArray, SamplePaths, SamplingParams, WindowBatch
-from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.normalize import normalise
 from forecaster.repair import repair
 from forecaster.timellm.bootstrap import (
