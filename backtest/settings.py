@@ -65,6 +65,8 @@ class BacktestSettings(Settings):
 
     cash: float = Field(1_000_000.0, gt=0)
     """Starting cash, in the currency of the prices."""
+    currency: str | None = Field(None, max_length=12)
+    """Name of that currency, such as USD or BTC, for the page."""
     recovery: float = Field(1.0, ge=0, le=1)
     """What a delisted share pays, as a fraction of its last close."""
     max_gap_sessions: int = Field(5, ge=0)

@@ -198,7 +198,7 @@ class Store:
     @speaks_python
     def backtest(
         self,
-        signals: Any = None,
+        scores: Any = None,
         *,
         strategy: str | Mapping[str, Any] | StrategySettings = "topk",
         costs: Mapping[str, float] | Costs | None = None,
@@ -210,4 +210,4 @@ class Store:
 
         >>> store.backtest(momentum=60, k=20).metrics["sharpe"]
         """
-        return backtest(self, signals, strategy=strategy, costs=costs, **settings)
+        return backtest(self, scores, strategy=strategy, costs=costs, **settings)
