@@ -36,7 +36,10 @@ def dom(page: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_browser_draws_every_plot(result: BacktestResult, dom: str) -> None:
     plots = re.findall(r'id="plot-([\w-]+)" class="plotly-graph-div js-plotly-plot"', dom)
-    assert plots == ["equity", "drawdowns", "ic", "trading", *(f"fan-{i}" for i in range(4))]
+    assert plots == [
+        "equity", "drawdowns", "exposure", "rolling", "histogram", "years", "ic", "quantiles",
+        "decay", "trading", *(f"fan-{i}" for i in range(4)),
+    ]  # fmt: skip
     drawn = re.split(r'id="plot-[\w-]+"', dom)[1:]
     assert all('class="main-svg"' in part for part in drawn)
     assert all(re.search(r'class="(trace scatter|trace bars|points)', part) for part in drawn)
@@ -55,6 +58,10 @@ def test_the_page_asks_nobody_for_anything(page: Path) -> None:
     assert not re.findall(r"""(?:src|href|action)\s*=\s*["']?(?:https?:)?//""", ours)
     assert not re.findall(r"url\(|@import|<link|<iframe|<img|fetch\(|import\(", ours)
     assert page.read_text(encoding="utf-8").count("plotly.js v") == 1, "embedded once"
+
+
+def test_the_page_is_small(page: Path) -> None:
+    assert page.stat().st_size < 2_000_000
 
 
 def test_in_sample_banner_only_where_flagged(
