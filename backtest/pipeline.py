@@ -127,7 +127,7 @@ def run_backtest(
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=_spans(judged, prices, row_D, last_row),
         caveats=(
-            *suspected(bars),
+            *suspected(bars, actions),
             *caveats(
                 rows,
                 judged,

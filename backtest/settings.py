@@ -131,6 +131,12 @@ class BacktestRequest(BacktestSettings):
     """CSV file of what differs by symbol: symbol and some of limit, commission_bps, borrow_bps."""
     actions: Path | None = None
     """File of splits and dividends of raw prices: symbol, session, split, dividend, funding."""
+    store_actions: bool = True
+    """Trade raw prices with the splits and dividends that the store holds, unless a file gives
+    others."""
+    venue_costs: bool = False
+    """Take commission, taxes, lot, T+1 and daily price limits from the store's venue where they are
+    not given; the tear sheet says which."""
     export: Path | None = None
     """Folder for the tables of the strategy: equity, orders, trades, holdings, untraded."""
     export_form: Literal["parquet", "csv"] = "parquet"

@@ -60,7 +60,11 @@ def ic_decay(score_DN: Float, row_D: Int, mark_TN: Float, last_row: int) -> pl.D
         if not there.any():
             break
         at = row_D[there]
-        return_DN = mark_TN[at + step] / mark_TN[at] - 1
+        now_DN = mark_TN[at]
+        worth = now_DN > 0  # a name that was delisted for nothing has no return
+        return_DN = (
+            np.divide(mark_TN[at + step], now_DN, where=worth, out=np.full_like(now_DN, np.nan)) - 1
+        )
         enough = (np.isfinite(score_DN[there]) & np.isfinite(return_DN)).sum(1) >= FEWEST_NAMES
         ic_D = correlations(score_DN[there][enough], return_DN[enough], ranked=True)
         ic_D = ic_D[np.isfinite(ic_D)]

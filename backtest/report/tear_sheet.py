@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from backtest.figures.through_time import rolling_window, worst_falls
 from backtest.figures.trades import by_group, by_symbol, holdings
 from backtest.report import charts, time_charts
+from backtest.report.embedded import data_block
 from backtest.report.page import as_html, css, plotly_js, template, write_page
 from backtest.report.words import NOTHING, headline, signed, trials, what_is_traded
 from backtest.results import BacktestResult
@@ -52,6 +54,7 @@ def render(result: BacktestResult) -> str:
         years=monthly_returns(result.strategy.daily),
         facts=facts(result),
         css=css(),
+        figures=data_block(figures(result)),
         plotly_js=plotly_js(),
         equity=as_html(charts.equity(result), "equity", 400),
         drawdowns=as_html(charts.drawdowns(result), "drawdowns", 240),
@@ -88,6 +91,22 @@ def last_positions(result: BacktestResult, most: int = 20) -> pl.DataFrame:
     held = holdings(result.strategy.simulation, result.prices)
     last = held.filter(pl.col("timestamp") == result.strategy.daily["timestamp"][-1])
     return last.sort(pl.col("value").abs(), descending=True).head(most)
+
+
+def figures(result: BacktestResult) -> dict[str, Any]:
+    """What the page shows, for programs: headline figures, settings and equity by bar."""
+    return {
+        "kind": "backtest",
+        "title": result.settings.title,
+        "summary": result.summary(),
+        "settings": flat(result.settings),
+        "provenance": dict(result.provenance),
+        "caveats": list(result.caveats),
+        "timestamps": [f"{t:%Y-%m-%d %H:%M}" for t in result.strategy.daily["timestamp"]],
+        "books": [
+            {"name": book.name, "equity": book.daily["equity"].to_list()} for book in result.books
+        ],
+    }
 
 
 def monthly_returns(daily: pl.DataFrame) -> list[tuple[int, list[Cell], Cell]]:

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from backtest.report import style
 from backtest.report.page import as_html, css, plotly_js, template, write_page
-from forecaster.kronos.checkpoint import TRAINING_RECORD
+from forecaster.hub import TRAINING_RECORD
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.timellm.model import PointModel
 from forecaster.training.data.pools import TrainingBatch, validation_batches

@@ -61,7 +61,9 @@ def commit_rows(
     it raises leaves the table as it was.
 
     Safe to repeat and to race: the transaction id `forecast:{run_id}:{day}` is looked up on the
-    handle that commits, and a lost race (CommitFailedError) reloads and looks again.
+    handle that commits, and a lost race (CommitFailedError) reloads and looks again. Two files that
+    land in one empty partition are no conflict to Delta, two transactions of one id are: all runs
+    that write a partition of `steps` share one, beside their own.
     Raises StoreError where the table cannot be written, with nothing of it changed.
     """
     own = frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
@@ -91,7 +93,8 @@ def commit_rows(
             rows = own.sort(ROW_ORDER[kind])
         if done:
             return Committed(new=False), handle.version()
-        transaction = Transaction(app_id=app_id, version=(last_version or 0) + 1)
+        transaction = _next(handle, app_id)
+        shared = [_next(handle, f"partition:{model_id}:{day}")] if kind == "steps" else []
         try:
             add = write_rows(folder, partition, rows)
             require()
@@ -103,7 +106,7 @@ def commit_rows(
                 partition_filters=[(key, "=", value) for key, value in partition.items()]
                 if kind == "steps"
                 else None,
-                commit_properties=CommitProperties(app_transactions=[transaction]),
+                commit_properties=CommitProperties(app_transactions=[transaction, *shared]),
                 post_commithook_properties=_AFTERWARDS,
             )
         except CommitFailedError:
@@ -117,6 +120,10 @@ def commit_rows(
         f"{folder}: {COMMIT_ATTEMPTS} attempts to commit {day} lost against other writers; run "
         "the same command again"
     )
+
+
+def _next(handle: DeltaTable, app_id: str) -> Transaction:
+    return Transaction(app_id=app_id, version=(handle.transaction_version(app_id) or 0) + 1)
 
 
 def _version_of(before: int, place: str, transaction: Transaction) -> int:

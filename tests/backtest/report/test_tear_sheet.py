@@ -76,6 +76,24 @@ def test_in_sample_banner_only_where_flagged(
     assert "in-sample-banner" not in other
 
 
+@pytest.mark.parametrize(
+    ("published", "told"),
+    [
+        ("uncalibrated", "as sampled, on 1 of them because the past was too short"),
+        ("as sampled", "UNCALIBRATED: on 1 of 1 forecast dates"),
+        ("calibrated", "Calibration: of 1 forecast dates were traded calibrated on 1"),
+    ],
+)
+def test_the_calibration_status_is_on_the_page(published: str, told: str, tmp_path: Path) -> None:
+    market = random_market(30, n_days=24, n_symbols=2)
+    table = market.forecasts(random_scores(market, 31, [20]), horizon=10)
+    traded = table.with_columns(published=pl.lit(published))
+    result = run_backtest(market.bars, traded, BacktestSettings(k=1))
+    ours = our_part(write_tear_sheet(result, tmp_path / "sheet.html"))
+    assert told in ours
+    assert ("UNCALIBRATED" in ours) == (published != "calibrated")
+
+
 def test_in_sample_spans_reach_to_the_next_rebalance(result: BacktestResult) -> None:
     dates = result.scores["as_of_date"].unique().sort()
     ((first, last),) = result.in_sample_spans
