@@ -6,6 +6,7 @@ Knows bars and the lake's files. One import is one step: whole, or nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,17 +22,18 @@ from market.fields import FEATURES
 from market.lake.manifest import (
     BarFile,
     Manifest,
-    bucket_of,
     current_version,
     discard,
     load_manifest,
     publish,
+    undone,
     verified,
     write_manifest,
     write_table,
     writer_lock,
 )
 from market.lake.reading import scan_bars
+from market.lake.shelves import Shelves
 from market.spec import StoreSpec
 from market.storage import writing
 
@@ -39,6 +41,14 @@ _FILES_PER_BUCKET = 8
 """A bucket of this many files is rewritten into one at the next import that touches it."""
 _QUARANTINE_CONTENT = ("symbol", "timestamp", "rule", "detail", *FEATURES)
 """What makes two quarantined rows the same, wherever they were read."""
+_WRITERS = 2
+"""Buckets written at a time: while one waits for the disk, the next is packed."""
+
+
+_CONFLICTS = {
+    "symbol": pl.String(), "timestamp": pl.Datetime("us"), "close_stored": pl.Float64(),
+    "close": pl.Float64(),
+}  # fmt: skip
 
 
 class OnConflict(StrEnum):
@@ -122,7 +132,7 @@ def compare(bars: pl.DataFrame, stored: pl.DataFrame, key: list[str]) -> Compari
 def import_bars(
     root: Path,
     spec: StoreSpec,
-    good: pl.DataFrame,
+    good: pl.DataFrame | Shelves,
     quarantine: pl.DataFrame,
     *,
     actions: pl.DataFrame | None = None,
@@ -131,12 +141,20 @@ def import_bars(
 ) -> ImportReport:
     """Add checked bars to the newest version of a store, made where there is none, in one step.
 
-    See MarketHistory.append. Where it fails nothing is left behind, not even an empty store.
+    See MarketHistory.append. good: a frame, or shelves of bars. Where it fails nothing is left
+    behind, not even an empty store.
     Raises StoreError, one line, also for a disk that is full or cannot be written.
     """
+    if isinstance(good, pl.DataFrame):
+        with Shelves() as shelves:
+            shelves.add(with_closes(good, spec))
+            return import_bars(
+                root, spec, shelves, quarantine, actions=actions, on_conflict=on_conflict,
+                sources=sources,
+            )  # fmt: skip
     begun = current_version(root) is not None
     try:
-        with writing(root), writer_lock(root):
+        with writing(root), writer_lock(root), undone(root):
             version = current_version(root)
             if version is None:
                 manifest = Manifest(spec, None, (), (), ())
@@ -176,49 +194,76 @@ def _append(
     root: Path,
     version: str,
     manifest: Manifest,
-    good: pl.DataFrame,
+    shelves: Shelves,
     quarantine: pl.DataFrame,
     actions: pl.DataFrame | None,
     policy: OnConflict,
     sources: Sequence[str],
 ) -> ImportReport:
-    spec, key = manifest.spec, key_of(manifest.spec)
-    bars = with_closes(good, spec)
-    near = scan_bars(root, manifest.bars, symbols=bars["symbol"].unique())
-    if bars.height:
-        span = bars["close_utc"].min(), bars["close_utc"].max()
-        near = near.filter(pl.col("close_utc").is_between(*span))
-    compared = compare(bars, near.collect(), key)
-    if compared.conflicts.height and policy is OnConflict.ERROR:
-        raise StoreError(conflict_message(compared.conflicts, root))
+    conflicts, rewritten, equal = [], set[int](), 0
+    for bucket in shelves.buckets():
+        bars = shelves.bars(bucket).select(BAR_SCHEMA.names())
+        compared = _compared(root, manifest, bars, bucket)
+        if compared is None:
+            continue
+        conflicts.append(compared.conflicts)
+        equal += compared.equal
+        replaced = compared.conflicts.select(BAR_SCHEMA.names())
+        if policy is not OnConflict.REPLACE:
+            replaced = replaced.clear()
+        shelves.replace(bucket, pl.concat([compared.new, replaced]))
+        if replaced.height:
+            rewritten.add(bucket)
+    differing = pl.DataFrame(schema=_CONFLICTS)
+    if conflicts:
+        differing = pl.concat(conflicts).sort(*key_of(manifest.spec))
+    if differing.height and policy is OnConflict.ERROR:
+        raise StoreError(conflict_message(differing, root))
     known = [pl.read_parquet(path) for path in verified(root, manifest.quarantine)]
     fresh = unseen(quarantine, pl.concat([quarantine.clear(), *known]))
     acted, new_actions = manifest.actions, 0
     if actions is not None and actions.height:
         acted = _write_actions(root, manifest, actions)
         new_actions = actions.height if acted != manifest.actions else 0
+    changed = differing.height if policy is OnConflict.REPLACE else 0
     report = ImportReport(
         version=version,
         previous=version,
-        new_bars=compared.new.height,
-        known_bars=compared.equal,
-        conflicts=compared.conflicts.select("symbol", "timestamp", "close_stored", "close"),
+        new_bars=shelves.rows - changed,
+        known_bars=equal,
+        conflicts=differing.select(list(_CONFLICTS)),
         on_conflict=policy,
         quarantined=dict(fresh.group_by("rule").len().sort("rule").iter_rows()),
         known_quarantine=quarantine.height - fresh.height,
         new_actions=new_actions,
     )
-    replaced = compared.conflicts.select(BAR_SCHEMA.names())
-    if policy is not OnConflict.REPLACE:
-        replaced = replaced.clear()
-    if not (compared.new.height or replaced.height or fresh.height or new_actions):
+    if not (shelves.rows or fresh.height or new_actions):
         return report
-    files = write_bars(root, manifest.bars, compared.new, replaced, key)
+    files = write_bars(root, manifest.bars, shelves, rewritten, key_of(manifest.spec))
     rejected = manifest.quarantine
     if fresh.height:
         rejected = (*rejected, write_table(root, "quarantine", fresh))
-    published = publish(root, Manifest(spec, version, files, rejected, tuple(sources), acted))
+    published = publish(
+        root, Manifest(manifest.spec, version, files, rejected, tuple(sources), acted)
+    )
     return replace(report, version=published)
+
+
+def _compared(root: Path, manifest: Manifest, bars: pl.DataFrame, bucket: int) -> Comparison | None:
+    """One bucket's bars against the stored ones near them; None where none is."""
+    if not bars.height:
+        return None
+    first, last = bars["close_utc"].min(), bars["close_utc"].max()
+    files = [
+        each for each in manifest.bars
+        if each.bucket == bucket and each.first_close <= _iso(last)
+        and each.last_close >= _iso(first)
+    ]  # fmt: skip
+    if not files:
+        return None
+    near = scan_bars(root, files, symbols=bars["symbol"].unique())
+    stored = near.filter(pl.col("close_utc").is_between(first, last)).collect()
+    return compare(bars, stored, key_of(manifest.spec))
 
 
 def _write_actions(root: Path, manifest: Manifest, actions: pl.DataFrame) -> tuple[str, ...]:
@@ -242,42 +287,42 @@ def unseen(quarantine: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def write_bars(
-    root: Path,
-    files: tuple[BarFile, ...],
-    new: pl.DataFrame,
-    replaced: pl.DataFrame,
-    key: list[str],
+    root: Path, files: tuple[BarFile, ...], shelves: Shelves, rewritten: set[int], key: list[str]
 ) -> tuple[BarFile, ...]:
     """Write the files of the next version and list all of its files.
 
-    New bars go into files beside the old ones; a bucket with replaced bars, or with many files, is
-    written anew into one file.
+    New bars go into files beside the old ones; a bucket with many files, or one of `rewritten`
+    (there bars take the place of others), is written anew into one file.
     """
-    kept = list(files)
-    bars = pl.concat([new, replaced])
-    buckets = {symbol: bucket_of(symbol) for symbol in bars["symbol"].unique()}
-    numbered = bars.with_columns(
-        pl.col("symbol").replace_strict(buckets, return_dtype=pl.Int32).alias("bucket")
-    )
-    rewritten = {buckets[symbol] for symbol in replaced["symbol"].unique()}
-    for (bucket,), rows in numbered.partition_by("bucket", as_dict=True).items():
-        part = rows.drop("bucket")
-        old = [each for each in kept if each.bucket == bucket]
+    kept: dict[int, list[BarFile]] = {}
+    for each in files:
+        kept.setdefault(each.bucket, []).append(each)
+
+    def write(bucket: int) -> None:
+        part = shelves.bars(bucket).select(BAR_SCHEMA.names())
+        old = kept.get(bucket, [])
+        if not part.height:
+            return
         if bucket in rewritten or len(old) >= _FILES_PER_BUCKET:
             stored = pl.read_parquet(verified(root, [each.path for each in old]))
             part = pl.concat([stored.join(part, on=key, how="anti"), part])
-            kept = [each for each in kept if each.bucket != bucket]
+            old = []
         part = part.sort("symbol", "close_utc")
-        kept.append(
-            BarFile(
-                path=write_table(root, f"bars/{bucket:02d}", part),
-                bucket=int(bucket),
-                rows=part.height,
-                first_close=_iso(part["close_utc"].min()),
-                last_close=_iso(part["close_utc"].max()),
-            )
+        made = BarFile(
+            path=write_table(root, f"bars/{bucket:02d}", part),
+            bucket=bucket,
+            rows=part.height,
+            first_close=_iso(part["close_utc"].min()),
+            last_close=_iso(part["close_utc"].max()),
         )
-    return tuple(sorted(kept, key=lambda each: (each.bucket, each.first_close, each.path)))
+        kept[bucket] = [*old, made]
+        shelves.drop(bucket)
+
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for done in [pool.submit(write, bucket) for bucket in shelves.buckets()]:
+            done.result()
+    every = [each for own in kept.values() for each in own]
+    return tuple(sorted(every, key=lambda each: (each.bucket, each.first_close, each.path)))
 
 
 def conflict_message(conflicts: pl.DataFrame, root: Path) -> str:

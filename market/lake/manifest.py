@@ -195,6 +195,26 @@ def publish(root: Path, manifest: Manifest) -> str:
     return version
 
 
+@contextmanager
+def undone(root: Path) -> Iterator[None]:
+    """Remove what was written in the block where it ends in an error and no new version came
+    about; the caller holds the writer's lock."""
+    before, version = _data_files(root), current_version(root)
+    try:
+        yield
+    except BaseException:
+        if current_version(root) == version:
+            for path in _data_files(root) - before:
+                path.unlink(missing_ok=True)
+        raise
+
+
+def _data_files(root: Path) -> set[Path]:
+    folders = ("bars/*", "quarantine", "manifests", "actions")
+    found = {path for folder in folders for path in root.glob(f"{folder}/*")}
+    return {*(path for path in found if path.is_file()), *root.glob(f"*{_PARTIAL}")}
+
+
 def discard(root: Path) -> None:
     """Remove what an import wrote into a folder where no store came about; the rest stays."""
     if current_version(root) is not None:

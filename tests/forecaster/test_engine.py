@@ -351,18 +351,3 @@ def test_bits_that_do_not_fit_together_are_refused() -> None:
         KronosForecaster(*uneven)
     with pytest.raises(CheckpointError, match="half mode"):
         uneven[0].decode([torch.zeros(1, 2).long()] * 2, half=True)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_gpu_follows_the_reference(networks: Networks) -> None:
-    given_ = [t.cuda() for t in inputs(2, 20, 6, 3)]
-    tokenizer, predictor = (n.to("cuda") for n in networks)
-    try:
-        greedy = SamplingParams(1.0, 1, 1.0)
-        bars, _, _ = engine_generate(tokenizer, predictor, *given_, greedy, 64)
-        expected, _, _ = reference.generate(tokenizer, predictor, *given_, greedy, 64)
-        torch.testing.assert_close(bars, expected, rtol=1e-3, atol=1e-3)
-    finally:
-        for network in networks:
-            network.cpu()
