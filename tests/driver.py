@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from tests.browser import FLAGS, browser_program
 
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 
 
 class Browser:
@@ -88,8 +88,11 @@ class Browser:
         """Wait until an expression in the page is true; what it comes to then."""
         until = time.monotonic() + _WAIT_S
         while time.monotonic() < until:
-            if value := self.run(script):
-                return value
+            try:
+                if value := self.run(script):
+                    return value
+            except AssertionError:  # between two pages there may be nothing to look at
+                pass
             time.sleep(0.03)
         raise AssertionError(f"never true: {script}; the page is {self.text()[:500]!r}")
 
