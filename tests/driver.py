@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from tests.browser import FLAGS, browser_program
 
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 
 
 class Browser:
