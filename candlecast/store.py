@@ -21,12 +21,12 @@ from market.importing.files import import_files
 from market.importing.frames import read_frame
 from market.lake.appending import ImportReport
 from market.lake.history import MarketHistory
-from market.lake.manifest import current_version
-from market.storage import is_url
+from market.lake.versions import current_version
+from market.storage import Folder
 
 
 class Store:
-    """A versioned history of one market's bars in a folder, made at the first import.
+    """A versioned history of one market's bars in a folder or bucket, made at the first import.
 
     >>> store = cc.Store("store")
     >>> store.import_files("bars/*.csv", venue="XNYS")
@@ -35,15 +35,14 @@ class Store:
     """
 
     def __init__(self, place: str | Path, *, frames: Kind = "polars") -> None:
-        """place: the folder. frames: kind of the frames handed out, polars or pandas.
+        """place: the folder, or a URL. frames: kind of the frames handed out, polars or pandas.
 
-        Raises ConfigError for a URL or another kind of frame.
+        Raises ConfigError for another kind of frame.
         """
-        if is_url(str(place)):
-            raise ConfigError(f"{place}: a history lives in a folder; give a local path")
         if frames not in ("polars", "pandas"):
             raise ConfigError(f"frames={frames!r}: must be polars or pandas")
-        self.path = Path(place).expanduser().absolute()
+        self.folder = Folder(place)
+        self.path: str | Path = self.folder.path or self.folder.url
         self.kind: Kind = frames
 
     def __repr__(self) -> str:

@@ -27,8 +27,9 @@ from market.importing.steps import Step, require_step, steps_of
 from market.importing.tails import require_store_step
 from market.lake.appending import ImportReport, OnConflict, compare, import_bars, key_of
 from market.lake.history import MarketHistory
-from market.lake.manifest import current_version
+from market.lake.versions import current_version, lake_folder
 from market.spec import ALWAYS_OPEN, StoreSpec
+from market.storage import Folder
 
 _MOST_NOTES = 8
 _SHOWN_CLOSED = 3
@@ -58,7 +59,7 @@ def run_import(
     spec: of the bars, where it is known; otherwise the store's, or inferred. Raises
     CandlecastError, one line, with nothing written.
     """
-    root = Path(store).resolve()
+    root = lake_folder(store)
     held = MarketHistory.open(root) if current_version(root) else None
     existing = held.spec if held is not None else None
     told, notes = with_defaults(options, spec or existing)
@@ -206,7 +207,7 @@ def describe_filled(good: pl.DataFrame) -> list[str]:
     return notes
 
 
-def _suspected(root: Path, bars: pl.DataFrame, spec: StoreSpec, appended: bool) -> list[str]:
+def _suspected(root: Folder, bars: pl.DataFrame, spec: StoreSpec, appended: bool) -> list[str]:
     """Suspected splits among the bars of this import, and between them and those before."""
     if not bars.height or spec.venue == ALWAYS_OPEN or spec.price_basis == "adjusted":
         return []

@@ -27,7 +27,7 @@ def require_store_step(rows: pl.DataFrame, held: MarketHistory) -> None:
     labels = rows.select("symbol", "timestamp").drop_nulls()
     few = labels.group_by("symbol").len().filter(pl.col("len") <= _TAIL)["symbol"]
     step = int(held.spec.step.astype(np.int64))
-    if not len(few) or not held.manifest.bars:
+    if not len(few) or not held.contents.bars:
         return
     labels = labels.filter(pl.col("symbol").is_in(few.implode()))
     first, last = labels["timestamp"].min(), labels["timestamp"].max()

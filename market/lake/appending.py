@@ -6,37 +6,37 @@ Knows bars and the lake's files. One import is one step: whole, or nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 
 import polars as pl
 
-from market.actions.table import merge_actions, no_actions
+from market.actions.table import ACTION_SCHEMA, merge_actions
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import sessions_and_closes
 from market.errors import StoreError
 from market.fields import FEATURES
-from market.lake.manifest import (
-    BarFile,
-    Manifest,
+from market.lake.contents import Contents
+from market.lake.files import (
+    DataFile,
     bucket_of,
-    current_version,
-    discard,
-    load_manifest,
-    publish,
-    verified,
-    write_manifest,
-    write_table,
-    writer_lock,
+    buckets_for,
+    read_files,
+    scan_bars,
+    write_file,
 )
-from market.lake.reading import scan_bars
+from market.lake.lock import discard, writer_lock
+from market.lake.versions import create, current_version, load, publish
 from market.spec import StoreSpec
-from market.storage import writing
+from market.storage import Folder, is_url, writing
 
 _FILES_PER_BUCKET = 8
 """A bucket of this many files is rewritten into one at the next import that touches it."""
+_FILES_AT_ONCE = 4
 _QUARANTINE_CONTENT = ("symbol", "timestamp", "rule", "detail", *FEATURES)
 """What makes two quarantined rows the same, wherever they were read."""
 
@@ -120,7 +120,7 @@ def compare(bars: pl.DataFrame, stored: pl.DataFrame, key: list[str]) -> Compari
 
 
 def import_bars(
-    root: Path,
+    root: Folder,
     spec: StoreSpec,
     good: pl.DataFrame,
     quarantine: pl.DataFrame,
@@ -139,18 +139,17 @@ def import_bars(
         with writing(root), writer_lock(root):
             version = current_version(root)
             if version is None:
-                manifest = Manifest(spec, None, (), (), ())
-                version = write_manifest(root, manifest)
-            else:
-                manifest = load_manifest(root, version)
-            require_spec(root, manifest.spec, spec)
-            return _append(root, version, manifest, good, quarantine, actions, on_conflict, sources)
+                buckets = buckets_for(good["symbol"].n_unique())
+                version = create(root, Contents(spec, buckets), unfinished=True)
+            contents = load(root, version)
+            require_spec(root, contents.spec, spec)
+            return _append(root, version, contents, good, quarantine, actions, on_conflict, sources)
     finally:
         if not begun:
             discard(root)
 
 
-def require_spec(root: Path, held: StoreSpec, wanted: StoreSpec) -> None:
+def require_spec(root: Folder, held: StoreSpec, wanted: StoreSpec) -> None:
     """Raise StoreError where a store holds bars of another kind."""
     if held != wanted:
         raise StoreError(
@@ -159,44 +158,43 @@ def require_spec(root: Path, held: StoreSpec, wanted: StoreSpec) -> None:
         )
 
 
-def add_actions(root: Path, actions: pl.DataFrame, source: str) -> str:
+def add_actions(root: Folder, actions: pl.DataFrame, source: str) -> str:
     """Add corporate actions to the newest version of a store; returns the version after it."""
     with writing(root), writer_lock(root):
         version = current_version(root)
         if version is None:
             raise StoreError(f"{root}: no history store here; import bars first")
-        manifest = load_manifest(root, version)
-        files = _write_actions(root, manifest, actions)
-        if files == manifest.actions:
+        contents = load(root, version)
+        files = _write_actions(root, contents, actions)
+        if files == contents.actions:
             return version
-        return publish(root, replace(manifest, parent=version, actions=files, sources=(source,)))
+        return publish(root, version, _made_of([source], replace(contents, actions=files)))
 
 
 def _append(
-    root: Path,
+    root: Folder,
     version: str,
-    manifest: Manifest,
+    contents: Contents,
     good: pl.DataFrame,
     quarantine: pl.DataFrame,
     actions: pl.DataFrame | None,
     policy: OnConflict,
     sources: Sequence[str],
 ) -> ImportReport:
-    spec, key = manifest.spec, key_of(manifest.spec)
+    spec, key = contents.spec, key_of(contents.spec)
     bars = with_closes(good, spec)
-    near = scan_bars(root, manifest.bars, symbols=bars["symbol"].unique())
+    near = scan_bars(root, contents.bars, contents.buckets, symbols=bars["symbol"].unique())
     if bars.height:
         span = bars["close_utc"].min(), bars["close_utc"].max()
         near = near.filter(pl.col("close_utc").is_between(*span))
     compared = compare(bars, near.collect(), key)
     if compared.conflicts.height and policy is OnConflict.ERROR:
         raise StoreError(conflict_message(compared.conflicts, root))
-    known = [pl.read_parquet(path) for path in verified(root, manifest.quarantine)]
-    fresh = unseen(quarantine, pl.concat([quarantine.clear(), *known]))
-    acted, new_actions = manifest.actions, 0
+    fresh = unseen(quarantine, read_files(root, contents.quarantine, QUARANTINE_SCHEMA))
+    acted, new_actions = contents.actions, 0
     if actions is not None and actions.height:
-        acted = _write_actions(root, manifest, actions)
-        new_actions = actions.height if acted != manifest.actions else 0
+        acted = _write_actions(root, contents, actions)
+        new_actions = actions.height if acted != contents.actions else 0
     report = ImportReport(
         version=version,
         previous=version,
@@ -213,20 +211,32 @@ def _append(
         replaced = replaced.clear()
     if not (compared.new.height or replaced.height or fresh.height or new_actions):
         return report
-    files = write_bars(root, manifest.bars, compared.new, replaced, key)
-    rejected = manifest.quarantine
+    files = write_bars(root, contents, compared.new, replaced, key)
+    rejected = contents.quarantine
     if fresh.height:
-        rejected = (*rejected, write_table(root, "quarantine", fresh))
-    published = publish(root, Manifest(spec, version, files, rejected, tuple(sources), acted))
-    return replace(report, version=published)
+        rejected = (*rejected, write_file(root, "quarantine", fresh, number=len(rejected)))
+    after = replace(contents, bars=files, quarantine=rejected, actions=acted)
+    return replace(report, version=publish(root, version, _made_of(sources, after)))
 
 
-def _write_actions(root: Path, manifest: Manifest, actions: pl.DataFrame) -> tuple[str, ...]:
-    known = [pl.read_parquet(path) for path in verified(root, manifest.actions)]
-    merged = merge_actions(pl.concat([no_actions(), *known]), actions)
-    if known and merged.equals(known[0]):
-        return manifest.actions
-    return (write_table(root, "actions", merged),)
+def _made_of(sources: Sequence[str], contents: Contents) -> Contents:
+    """With what was read for it, and the hash of each source that is a file here."""
+    fingerprints = {}
+    for source in sources:
+        path = Path(source)
+        if not is_url(source) and path.is_file():
+            with path.open("rb") as handle:
+                hashed = file_digest(handle, partial(blake2b, digest_size=16))
+            fingerprints[source] = hashed.hexdigest()
+    return replace(contents, sources=tuple(sources), fingerprints=fingerprints, formerly=None)
+
+
+def _write_actions(root: Folder, contents: Contents, actions: pl.DataFrame) -> tuple[DataFile, ...]:
+    known = read_files(root, contents.actions, ACTION_SCHEMA)
+    merged = merge_actions(known, actions)
+    if contents.actions and merged.equals(known):
+        return contents.actions
+    return (write_file(root, "actions", merged),)
 
 
 def unseen(quarantine: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
@@ -242,45 +252,45 @@ def unseen(quarantine: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def write_bars(
-    root: Path,
-    files: tuple[BarFile, ...],
+    root: Folder,
+    contents: Contents,
     new: pl.DataFrame,
     replaced: pl.DataFrame,
     key: list[str],
-) -> tuple[BarFile, ...]:
+) -> tuple[DataFile, ...]:
     """Write the files of the next version and list all of its files.
 
     New bars go into files beside the old ones; a bucket with replaced bars, or with many files, is
     written anew into one file.
     """
-    kept = list(files)
     bars = pl.concat([new, replaced])
-    buckets = {symbol: bucket_of(symbol) for symbol in bars["symbol"].unique()}
+    buckets = {symbol: bucket_of(symbol, contents.buckets) for symbol in bars["symbol"].unique()}
     numbered = bars.with_columns(
         pl.col("symbol").replace_strict(buckets, return_dtype=pl.Int32).alias("bucket")
     )
-    rewritten = {buckets[symbol] for symbol in replaced["symbol"].unique()}
-    for (bucket,), rows in numbered.partition_by("bucket", as_dict=True).items():
-        part = rows.drop("bucket")
-        old = [each for each in kept if each.bucket == bucket]
-        if bucket in rewritten or len(old) >= _FILES_PER_BUCKET:
-            stored = pl.read_parquet(verified(root, [each.path for each in old]))
-            part = pl.concat([stored.join(part, on=key, how="anti"), part])
-            kept = [each for each in kept if each.bucket != bucket]
+    anew = {buckets[symbol] for symbol in replaced["symbol"].unique()}
+    held: dict[int, list[DataFile]] = {}
+    for each in contents.bars:
+        held.setdefault(each.bucket or 0, []).append(each)
+
+    def write(bucket: int, part: pl.DataFrame) -> list[DataFile]:
+        kept = held.get(bucket, [])
+        if kept and (bucket in anew or len(kept) >= _FILES_PER_BUCKET):
+            stored = read_files(root, kept, BAR_SCHEMA)
+            part, kept = pl.concat([stored.join(part, on=key, how="anti"), part]), []
         part = part.sort("symbol", "close_utc")
-        kept.append(
-            BarFile(
-                path=write_table(root, f"bars/{bucket:02d}", part),
-                bucket=int(bucket),
-                rows=part.height,
-                first_close=_iso(part["close_utc"].min()),
-                last_close=_iso(part["close_utc"].max()),
-            )
-        )
-    return tuple(sorted(kept, key=lambda each: (each.bucket, each.first_close, each.path)))
+        return [*kept, write_file(root, "bars", part, bucket=bucket)]
+
+    parts = numbered.partition_by("bucket", as_dict=True, include_key=False)
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        written = list(pool.map(lambda item: write(int(item[0][0]), item[1]), parts.items()))
+    touched = {int(bucket) for (bucket,) in parts}
+    files = [each for each in contents.bars if each.bucket not in touched]
+    files += [each for some in written for each in some]
+    return tuple(sorted(files, key=lambda f: (f.bucket or 0, str(f.first_close), f.path)))
 
 
-def conflict_message(conflicts: pl.DataFrame, root: Path) -> str:
+def conflict_message(conflicts: pl.DataFrame, root: Folder) -> str:
     """One line that counts the conflicts, shows the first ones, and says how to decide."""
     rows = conflicts.select("symbol", "timestamp", "close_stored", "close").head(3).iter_rows()
     examples = "; ".join(
@@ -293,8 +303,3 @@ def conflict_message(conflicts: pl.DataFrame, root: Path) -> str:
         f"{conflicts.height:,} bars differ from those in {root} ({examples}). Nothing was written; "
         "choose --on-conflict keep (stored bars stay) or --on-conflict replace (imported ones win)"
     )
-
-
-def _iso(moment: object) -> str:
-    assert isinstance(moment, datetime)
-    return moment.astimezone(UTC).isoformat()
