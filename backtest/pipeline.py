@@ -15,6 +15,7 @@ import polars as pl
 from backtest.figures.fans import fan_charts
 from backtest.figures.ic import overlap, rank_ic
 from backtest.figures.metrics import bars_per_year
+from backtest.figures.ranking import ic_decay, quantile_returns
 from backtest.figures.summary import summarise_book
 from backtest.figures.trades import trade_figures, trades_of
 from backtest.figures.widths import interval_widths
@@ -126,7 +127,7 @@ def run_backtest(
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=_spans(judged, prices, row_D, last_row),
         caveats=(
-            *suspected(bars),
+            *suspected(bars, actions),
             *caveats(
                 rows,
                 judged,
@@ -143,6 +144,9 @@ def run_backtest(
         prices=prices,
         trades=trades,
         trade_figures=trade_figures(trades),
+        quantiles=quantile_returns(judged),
+        decay=ic_decay(made.matrix("score"), row_D, prices.total_marks, last_row),
+        groups=dict(groups or {}),
     )
 
 

@@ -171,6 +171,12 @@ class BacktestResult:
     trades: pl.DataFrame
     """Round trips of the strategy, see `figures.trades.trades_of`."""
     trade_figures: TradeFigures
+    quantiles: pl.DataFrame
+    """Returns by fifth of the scores, see `figures.ranking.quantile_returns`."""
+    decay: pl.DataFrame
+    """How the ranking wears off, see `figures.ranking.ic_decay`."""
+    groups: Mapping[str, str]
+    """Group of each symbol; may be empty."""
 
     @property
     def books(self) -> tuple[Book, Book, Book]:

@@ -65,6 +65,8 @@ class BacktestSettings(Settings):
 
     cash: float = Field(1_000_000.0, gt=0)
     """Starting cash, in the currency of the prices."""
+    currency: str | None = Field(None, max_length=12)
+    """Name of that currency, such as USD or BTC, for the page."""
     recovery: float = Field(1.0, ge=0, le=1)
     """What a delisted share pays, as a fraction of its last close."""
     max_gap_sessions: int = Field(5, ge=0)
@@ -129,6 +131,12 @@ class BacktestRequest(BacktestSettings):
     """CSV file of what differs by symbol: symbol and some of limit, commission_bps, borrow_bps."""
     actions: Path | None = None
     """File of splits and dividends of raw prices: symbol, session, split, dividend, funding."""
+    store_actions: bool = True
+    """Trade raw prices with the splits and dividends that the store holds, unless a file gives
+    others."""
+    venue_costs: bool = False
+    """Take commission, taxes, lot, T+1 and daily price limits from the store's venue where they are
+    not given; the tear sheet says which."""
     export: Path | None = None
     """Folder for the tables of the strategy: equity, orders, trades, holdings, untraded."""
     export_form: Literal["parquet", "csv"] = "parquet"

@@ -6,6 +6,7 @@
 12/4/4 months of training, validation and test; every channel standardised by its training part;
 every test window counts, the last batch included; MSE and MAE are means over windows, steps and
 channels, of the weights with the least validation MSE. One line of JSON per run goes to --out.
+A run that --out already has is not run again, so the same command goes on after a stop.
 A model is nlinear, dlinear, none, attention, a folder or hub id of a language model, or
 `random-gpt2`: a small GPT-2 with random weights, which needs no files.
 """
@@ -170,6 +171,15 @@ def run(name: str, backbone: str, horizon: int, args: argparse.Namespace) -> dic
     }
 
 
+def finished(out: Path | None) -> set[tuple[object, ...]]:
+    """Which runs a file of results has: series, model, lookback, horizon, seed, most steps."""
+    if out is None or not out.exists():
+        return set()
+    keys = ("series", "model", "lookback", "horizon", "seed", "most_steps")
+    lines = map(json.loads, out.read_text().splitlines())
+    return {tuple(line[key] for key in keys) for line in lines}
+
+
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--data", type=Path, default=DATA)
@@ -186,10 +196,13 @@ def main() -> None:
     parse.add_argument("--out", type=Path, help="file that a line of JSON per run is added to")
     args = parse.parse_args()
     torch.set_num_threads(args.threads)
+    done = finished(args.out)
     with tempfile.TemporaryDirectory() as scratch:
         for name in args.series:
             for horizon in args.horizons:
                 for asked in args.models:
+                    if (name, asked, args.lookback, horizon, args.seed, args.most_steps) in done:
+                        continue
                     backbone = asked
                     if asked == "random-gpt2":
                         backbone = str(write_random_backbone(Path(scratch) / "gpt2"))

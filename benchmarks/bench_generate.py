@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 from forecaster import Kronos, KronosForecaster, KronosTokenizer, SamplingParams, WindowBatch
+from forecaster.interface import Precision
 from forecaster.kronos import reference
-from forecaster.kronos.engine import Engine, Precision
-from forecaster.kronos.sampling import uniforms
+from forecaster.kronos.engine import Engine
+from forecaster.noise import uniforms
 from forecaster.normalize import normalise
 from forecaster.summary import summarise
 from market.windows import time_features
@@ -221,13 +222,16 @@ def matmul_peak(device: str, dtype: torch.dtype, threads: int, width: int) -> fl
     return best
 
 
-def distance(case: Case, tokenizer: KronosTokenizer, predictor: Kronos) -> tuple[float, float]:
+def distance(
+    case: Case, tokenizer: KronosTokenizer, predictor: Kronos, device: str = "cpu"
+) -> tuple[float, float]:
     """Mean and largest total variation of next-token distributions, bfloat16 to float32."""
     few = windows(2, case.lookback, 16)
     x, _, _ = normalise(few.values_BLF)
     stamp = time_features(np.concatenate((few.timestamps_BL, few.future_BH), axis=1))
-    u = torch.from_numpy(uniforms(0, few.symbols, few.as_of_B, 8, 16))
-    inputs = torch.from_numpy(x), torch.from_numpy(stamp.astype(np.int64))
+    given = x, stamp.astype(np.int64), uniforms(0, few.symbols, few.as_of_B, 8, 16)
+    *inputs, u = (torch.from_numpy(part).to(device) for part in given)
+    tokenizer, predictor = tokenizer.to(device), predictor.to(device)
     context = SIZES[case.model][-1]
     exact, rough = (
         Engine(tokenizer, predictor, context, kind).past(*inputs, 16)

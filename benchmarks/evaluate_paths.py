@@ -3,12 +3,13 @@
     python benchmarks/evaluate_paths.py --store LAKE --start 2016-01-04 --end 2017-02-07 \
         --dates 52 --symbols 60
 
-Windows, dates and CRPS are those of evaluate_forecasts.py. Added are four baselines without drift
-(random walk, bootstrap, Gaussian and filtered historical simulation on EWMA volatility, decay
-0.94), and per model:
+Every model forecasts the same windows: `--dates` sessions spread over the range, `--symbols`
+symbols with complete bars around each. Intraday bars are forecast after the first bar of each
+session. Scores are of the close relative to the last known close, in percent.
 
-- CRPS of the close relative to the driftless bootstrap's, and t of the difference of their mean
-  over all steps, from one number per date (Newey & West 1987, as many lags as windows overlap);
+- CRPS: the fair ensemble estimator (Ferro 2014), lower is better, and relative to the driftless
+  bootstrap's; t of the difference of their mean over all steps, from one number per date (Newey &
+  West 1987, as many lags as windows overlap);
 - 80 %: share of closes inside the paths' 10 and 90 % quantiles (type 6), all steps;
 - QLIKE of the realised variance of the whole horizon against the paths' mean (Patton 2011);
 - VR: variance of the log return over the horizon by the summed variances of its steps, of the
@@ -16,6 +17,9 @@ Windows, dates and CRPS are those of evaluate_forecasts.py. Added are four basel
 - slope: of the mean forecast at the last step, in percent, on the last close's z-score in its
   lookback: what it says of reversion to the mean;
 - repaired: bars that broke a rule; floored: paths that reached the price floor.
+
+Models are aliases, folders, timellm:FOLDER or baselines; with several values of --top-p every model
+that is not a baseline has a row for each.
 """
 
 from __future__ import annotations
@@ -28,78 +32,87 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import scoringrules
-from evaluate_forecasts import windows
 
 from forecaster import SamplingParams, WindowBatch, load_forecaster
-from forecaster.interface import CLOSE, Forecaster
+from forecaster.baselines import BASELINES
+from forecaster.hac import date_mean
+from forecaster.interface import CLOSE, Forecaster, SamplePaths
+from forecaster.quantiles import ensemble_quantiles
 from forecaster.repair import FLOOR
+from forecaster.training.config import DataSettings
+from forecaster.training.data.pools import TrainingSeries, unbroken_runs
+from forecaster.training.data.splits import is_held_out
+from market.lake.history import MarketHistory
 
 Array = npt.NDArray[np.float64]
-DECAY = 0.94
-BASELINES = ("bootstrap-0", "random-walk-0", "ewma", "fhs")
+REFERENCE = "bootstrap-driftless"
+BESIDE = (REFERENCE, "random-walk", "ewma", "fhs")
+STEPS = (1, 5, 10, 20)
 
 
-class Paths(NamedTuple):
-    """Closes relative to the last known one, (B, S, H), and how many bars were repaired."""
+def windows(args: argparse.Namespace) -> tuple[list[WindowBatch], list[Array]]:
+    """One batch per date, and what really happened, (B, H) closes."""
+    history = MarketHistory.open(args.store)
+    sessions = history.sessions(args.start, args.end)[: -args.horizon]
+    at = np.linspace(0, len(sessions) - 1, args.dates).round().astype(int)
+    names = history.symbols()["symbol"].to_list()
+    if args.held_out is not None:
+        names = [name for name in names if is_held_out(name, args.held_out)]
+    everything = history.series(names)
+    rules = DataSettings(
+        train_through=args.start, validation_through=date.max, purge_bars=0,
+        max_gap_days=args.max_gap_days,
+    )  # fmt: skip
+    batches, actuals = [], []
+    for k, session in enumerate(np.datetime64(sessions[i]) for i in at):
+        rng = np.random.default_rng([2016, k])
+        picked = []
+        for series in everything:
+            row = int(np.searchsorted(series.sessions_N, session))
+            if row >= len(series.sessions_N) or series.sessions_N[row] != session:
+                continue
+            rows = slice(row + 1 - args.lookback, row + 1 + args.horizon)
+            if rows.start < 0 or rows.stop > len(series.sessions_N):
+                continue
+            cut = TrainingSeries(series.symbol, series.timestamps_N[rows], series.values_NF[rows])
+            if len(unbroken_runs(cut, rules)) == 1:
+                picked.append((cut, series.close_utc_N[row]))
+        if not picked:
+            continue
+        if len(picked) > args.symbols:
+            chosen = sorted(rng.choice(len(picked), args.symbols, replace=False))
+            picked = [picked[i] for i in chosen]
+        values = np.stack([cut.values_NF for cut, _ in picked])
+        labels = np.stack([cut.timestamps_N for cut, _ in picked])
+        batches.append(
+            WindowBatch(
+                symbols=tuple(cut.symbol for cut, _ in picked),
+                as_of_B=np.array([close for _, close in picked]),
+                values_BLF=values[:, : args.lookback],
+                timestamps_BL=labels[:, : args.lookback],
+                future_BH=labels[:, args.lookback :],
+            )
+        )
+        actuals.append(values[:, args.lookback :, CLOSE])
+    return batches, actuals
 
-    closes_BSH: Array
-    repaired: int
 
-
-def baseline(name: str, batch: WindowBatch, n_paths: int, rng: np.random.Generator) -> Paths:
-    """Paths of a baseline without drift."""
-    close_BL = batch.values_BLF[..., CLOSE]
-    returns_BL = np.diff(np.log(close_BL), axis=1)
-    b, length = returns_BL.shape
-    shape = (b, n_paths, batch.horizon)
-
-    def drawn(values_BL: Array) -> Array:
-        centred_BL = values_BL - values_BL.mean(axis=1, keepdims=True)
-        chosen = rng.integers(0, length, (b, n_paths * batch.horizon))
-        return np.take_along_axis(centred_BL, chosen, axis=1).reshape(shape)
-
-    if name == "bootstrap-0":
-        steps_BSH = drawn(returns_BL)
-    elif name == "random-walk-0":
-        steps_BSH = rng.standard_normal(shape) * returns_BL.std(axis=1, ddof=1)[:, None, None]
-    else:
-        variance_BL = np.empty(returns_BL.shape)
-        now_B = (returns_BL**2).mean(axis=1)
-        for t in range(length):
-            variance_BL[:, t] = now_B
-            now_B = DECAY * now_B + (1 - DECAY) * returns_BL[:, t] ** 2
-        if name == "ewma":
-            steps_BSH = rng.standard_normal(shape) * np.sqrt(now_B)[:, None, None]
-        else:
-            steps_BSH = drawn(returns_BL / np.sqrt(np.maximum(variance_BL, 1e-16)))
-            now_BS = np.repeat(now_B[:, None], n_paths, axis=1)
-            for h in range(batch.horizon):
-                steps_BSH[..., h] *= np.sqrt(now_BS)
-                now_BS = DECAY * now_BS + (1 - DECAY) * steps_BSH[..., h] ** 2
-    return Paths(np.exp(np.cumsum(steps_BSH, axis=-1)), 0)
-
-
-def sampled(forecaster: Forecaster, batches: list[WindowBatch], n_paths: int) -> list[Paths]:
+def sampled(
+    forecaster: Forecaster, batches: list[WindowBatch], n_paths: int, top_p: float
+) -> list[SamplePaths]:
     """Paths of a model, all dates in one call: a date of few symbols would fill no tile."""
     whole = WindowBatch(
-        tuple(symbol for b in batches for symbol in b.symbols),
-        *(
-            np.concatenate([getattr(b, name) for b in batches])
-            for name in ("as_of_B", "values_BLF", "timestamps_BL", "future_BH")
-        ),
+        symbols=tuple(symbol for b in batches for symbol in b.symbols),
+        as_of_B=np.concatenate([b.as_of_B for b in batches]),
+        values_BLF=np.concatenate([b.values_BLF for b in batches]),
+        timestamps_BL=np.concatenate([b.timestamps_BL for b in batches]),
+        future_BH=np.concatenate([b.future_BH for b in batches]),
     )
     paths = forecaster.sample_paths(
-        whole, n_paths=n_paths, sampling=SamplingParams(top_p=1.0), seed=1
+        whole, n_paths=n_paths, sampling=SamplingParams(top_p=top_p), seed=1
     )
-    closes_BSH = paths.values_BSHF[..., CLOSE].astype(np.float64)
-    closes_BSH /= paths.last_close_B[:, None, None]
-    ends = np.cumsum([len(b) for b in batches])[:-1]
-    return [
-        Paths(closes, int(repaired.sum()))
-        for closes, repaired in zip(
-            np.split(closes_BSH, ends), np.split(paths.repaired_B, ends), strict=True
-        )
-    ]
+    ends = np.cumsum([len(b) for b in batches])
+    return [paths.rows(np.arange(end - len(b), end)) for b, end in zip(batches, ends, strict=True)]
 
 
 class Scores(NamedTuple):
@@ -114,14 +127,14 @@ class Scores(NamedTuple):
     floored: int
 
 
-def score(paths: Paths, batch: WindowBatch, actual_BH: Array) -> Scores:
-    closes_BSH = paths.closes_BSH
-    last_B1 = batch.values_BLF[:, -1:, CLOSE]
-    observed_BH = actual_BH / last_B1
+def score(paths: SamplePaths, batch: WindowBatch, actual_BH: Array) -> Scores:
+    closes_BSH = paths.values_BSHF[..., CLOSE].astype(np.float64)
+    closes_BSH /= paths.last_close_B[:, None, None]
+    observed_BH = actual_BH / batch.values_BLF[:, -1:, CLOSE]
     closes_BHS = np.moveaxis(closes_BSH, 1, 2)
-    low_BH, high_BH = np.quantile(closes_BHS, [0.1, 0.9], axis=-1, method="weibull")
-    floored_BSH = np.maximum(closes_BSH, FLOOR)
-    steps_BSH = np.diff(np.log(floored_BSH), axis=-1, prepend=0.0)
+    ordered = np.moveaxis(np.sort(closes_BSH, axis=1), 1, 0)
+    low_BH, high_BH = ensemble_quantiles(ordered, (0.1, 0.9))
+    steps_BSH = np.diff(np.log(np.maximum(closes_BSH, FLOOR)), axis=-1, prepend=0.0)
     real_BH = np.diff(np.log(observed_BH), axis=-1, prepend=0.0)
     realised_B = np.maximum((real_BH**2).sum(axis=-1), 1e-12)
     expected_B = np.maximum((steps_BSH**2).sum(axis=-1).mean(axis=1), 1e-12)
@@ -143,17 +156,6 @@ def score(paths: Paths, batch: WindowBatch, actual_BH: Array) -> Scores:
     )
 
 
-def newey_west_t(value_D: Array, lags: int) -> float:
-    """t of the mean of one number per date, Bartlett weights."""
-    centred_D = value_D - value_D.mean()
-    n = len(value_D)
-    variance = (centred_D**2).sum() / n
-    for lag in range(1, min(lags, n - 1) + 1):
-        overlap = (centred_D[lag:] * centred_D[:-lag]).sum() / n
-        variance += 2 * (1 - lag / (lags + 1)) * overlap
-    return float(value_D.mean() / np.sqrt(max(variance, 1e-18) / n))
-
-
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--store", type=Path, required=True)
@@ -164,15 +166,15 @@ def main() -> None:
     parse.add_argument("--lookback", type=int, default=256)
     parse.add_argument("--horizon", type=int, default=20)
     parse.add_argument("--paths", type=int, default=64)
+    parse.add_argument("--top-p", type=float, nargs="+", default=[1.0])
     parse.add_argument("--held-out", type=float, help="only symbols that this share holds out")
-    parse.add_argument("--max-gap-days", type=int, default=10)
+    parse.add_argument(
+        "--max-gap-days", type=int, default=10, help="longer holes end a window (China: 15)"
+    )
     parse.add_argument("--models", nargs="+", default=["nano"])
     parse.add_argument("--threads", type=int, default=1)
     args = parse.parse_args()
-    batches, actuals = windows(
-        args.store, args.start, args.end, args.dates, args.symbols, args.lookback, args.horizon,
-        args.held_out, args.max_gap_days,
-    )  # fmt: skip
+    batches, actuals = windows(args)
     days = np.array([batch.as_of_B[0] for batch in batches]).astype("datetime64[D]")
     print(f"{args.store.name}: {sum(map(len, batches))} windows at {len(batches)} dates, "
           f"{days[0]} to {days[-1]}; {args.paths} paths")  # fmt: skip
@@ -185,45 +187,42 @@ def main() -> None:
             for b in batches
         ]
     )
-    steps = [step for step in (1, 5, 10, 20) if step <= args.horizon]
-    print("| model | " + " | ".join(f"CRPS {s}" for s in steps) + " | mean | ratio 1 | ratio 20 "
-          "| ratio mean | t | 80 % | QLIKE | VR | slope | repaired | floored |")  # fmt: skip
+    steps = [step for step in STEPS if step <= args.horizon]
+    heads = [f"CRPS {s}" for s in steps]
+    heads += ["mean", "ratio 1", f"ratio {args.horizon}", "ratio mean", "t", "80 %", "QLIKE", "VR"]
+    print("| model | " + " | ".join(heads) + " | slope | repaired | floored |")
     print("|---|" + "---:|" * (len(steps) + 11))
-    reference: list[Array] = []
-    for model in (*BASELINES, *args.models):
-        forecaster = None
-        if model not in BASELINES:
-            forecaster = load_forecaster(model, threads=args.threads).forecaster
-        scores, repaired = [], 0
-        if forecaster is None:
-            drawn = [
-                baseline(model, b, args.paths, np.random.default_rng([15, k]))
-                for k, b in enumerate(batches)
-            ]
-        else:
-            drawn = sampled(forecaster, batches, args.paths)
-        for paths, batch, actual_BH in zip(drawn, batches, actuals, strict=True):
-            repaired += paths.repaired
-            scores.append(score(paths, batch, actual_BH))
+    rows = [(name, 1.0) for name in BESIDE]
+    rows += [
+        (name, top_p)
+        for name in args.models
+        if name not in BESIDE
+        for top_p in ([1.0] if name in BASELINES else args.top_p)
+    ]
+    base_H, base_D = np.empty(0), np.empty(0)
+    for model, top_p in rows:
+        forecaster = load_forecaster(model, threads=args.threads).forecaster
+        drawn = sampled(forecaster, batches, args.paths, top_p)
+        scores = [score(*each) for each in zip(drawn, batches, actuals, strict=True)]
         crps_H = np.concatenate([s.crps_BH for s in scores]).mean(axis=0)
-        per_date = [s.crps_BH.mean() for s in scores]
-        reference = reference or [crps_H, np.array(per_date)]
+        crps_D = np.array([s.crps_BH.mean() for s in scores])
+        if model == REFERENCE:
+            base_H, base_D = crps_H, crps_D
         variances = np.sum([s.variances for s in scores], axis=0)
         mean_B = np.concatenate([s.mean_B for s in scores])
         whole = sum(map(len, batches)) * args.paths * args.horizon
-        ratio_H = crps_H / reference[0]
-        actual_ratio = variances[2] / variances[3]
+        repaired = sum(int(paths.repaired_B.sum()) for paths in drawn)
         told = [f"{crps_H[s - 1]:.4g}" for s in steps]
-        told += [f"{crps_H.mean():.4g}", f"{ratio_H[0]:.3f}", f"{ratio_H[-1]:.3f}"]
-        told += [f"{crps_H.mean() / reference[0].mean():.4f}"]
-        difference_D = np.array(per_date) - reference[1]
-        told += [f"{newey_west_t(difference_D, lags):+.1f}" if difference_D.any() else "–"]
+        told += [f"{crps_H.mean():.4g}", f"{crps_H[0] / base_H[0]:.3f}"]
+        told += [f"{crps_H[-1] / base_H[-1]:.3f}", f"{crps_H.mean() / base_H.mean():.4f}"]
+        told += ["–" if model == REFERENCE else f"{date_mean(crps_D - base_D, lags).t:+.1f}"]
         told += [f"{np.concatenate([s.inside_BH for s in scores]).mean():.3f}"]
         told += [f"{np.concatenate([s.qlike_B for s in scores]).mean():.3f}"]
         told += [f"{variances[0] / variances[1]:.2f}", f"{np.polyfit(z_B, mean_B, 1)[0]:+.2f}"]
         told += [f"{repaired / whole:.3%}", str(sum(s.floored for s in scores))]
-        print(f"| {model} | " + " | ".join(told) + " |", flush=True)
-    print(f"actual VR {actual_ratio:.2f}")
+        name = model if top_p == 1.0 else f"{model}, top_p {top_p}"
+        print(f"| {name} | " + " | ".join(told) + " |", flush=True)
+    print(f"actual VR {variances[2] / variances[3]:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Thousands of damaged files through the importer: what does it store, say, and leave behind?
 
     python benchmarks/fuzz_import.py --files 5000 --seed 0
+    python benchmarks/fuzz_import.py --only 2388      one of them alone, with its traceback
 
 Every file is a made-up one (tests/field/data and generated ones), mutated: bytes flipped, dropped
 and repeated, rows and fields shuffled, cut and replaced with what breaks readers. Each goes into a
@@ -172,14 +173,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="number of the one file to try")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
     given = parser.parse_args()
-    rng = np.random.default_rng(given.seed)
+    numbers = range(given.files) if given.only is None else [given.only]
     tally, sources, begun = Tally(), seeds(), time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         base = Path(place) / "base"
         import_files([CASES / "banner_with_commas" / "AAAA.csv"], base, ImportOptions(venue="XNYS"))
-        for number in range(given.files):
+        for number in numbers:
+            rng = np.random.default_rng([given.seed, number])
             name, content = sources[int(rng.integers(0, len(sources)))]
             changed = mutated(content, rng)
             held = base if rng.random() < 0.25 else None
@@ -188,7 +191,7 @@ def main() -> None:
             try:
                 tally.outcomes[try_one(name, changed, options, held, room)] += 1
             except BaseException as error:
-                if isinstance(error, KeyboardInterrupt):
+                if isinstance(error, KeyboardInterrupt) or given.only is not None:
                     raise
                 given.keep.mkdir(parents=True, exist_ok=True)
                 (given.keep / f"{number}-{name}").write_bytes(changed)
@@ -201,7 +204,7 @@ def main() -> None:
             if number % 500 == 499:
                 print(f"{number + 1:,} files, {len(tally.failures)} failures", flush=True)
     seconds = time.monotonic() - begun
-    print(f"{given.files:,} files in {seconds:,.0f} s")
+    print(f"{len(numbers):,} files in {seconds:,.0f} s")
     for outcome, count in tally.outcomes.most_common():
         print(f"  {count:6,} {outcome}")
     for line in tally.failures[:40]:

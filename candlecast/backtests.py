@@ -15,6 +15,7 @@ import polars as pl
 
 from backtest import BacktestResult, BacktestSettings, run_backtest
 from backtest.fills.costs import Costs
+from backtest.fills.terms import Terms
 from backtest.scores.forecasts import FORECAST_COLUMNS
 from backtest.scores.reading import DATE_COLUMNS
 from backtest.weights.settings import StrategySettings
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
 @speaks_python
 def backtest(
     bars: Any,
-    signals: Any = None,
+    scores: Any = None,
     *,
+    weights: Any = None,
+    orders: Any = None,
+    signals: Any = None,
     strategy: str | Mapping[str, Any] | StrategySettings = "topk",
     costs: Mapping[str, float] | Costs | None = None,
     venue: str | None = None,
@@ -45,18 +49,29 @@ def backtest(
     symbol: str | None = None,
     columns: dict[str, str] | None = None,
     groups: Mapping[str, str] | None = None,
+    terms: Any = None,
+    actions: Any = None,
     **settings: Any,
 ) -> Backtest:
-    """Trade scores or forecasts after costs: decided at a close, filled at the next open.
+    """Trade scores, forecasts, weights, orders or signals after costs: decided at a close, filled
+    at the next open.
 
     bars: a frame of bars as `cc.forecast` takes it, with every symbol of the market from some time
-    before the first decision; or a `cc.Store`, or its folder. signals: `Forecasts`; or a frame with
+    before the first decision; or a `cc.Store`, or its folder. scores: `Forecasts`; or a frame with
     symbol, date (known at that session's close; or an instant in UTC) and score, higher is better,
     dates increasing; or rows of a forecast table; or nothing with `momentum=` bars.
 
+    Instead of scores, frames of one's own: weights (date, symbol, weight; or date and a column per
+    symbol, or a pandas frame with the dates as its index), orders (time, symbol, one of shares,
+    value and percent, perhaps side and limit), signals (time, symbol, entry, exit; an entry buys
+    gross / k of the equity). Columns are those of `candlecast backtest --weights`, `--orders` and
+    `--signals`.
+
     strategy: topk, dropout, longshort, threshold or kelly, or with its settings
     (`{"name": "topk", "k": 20}`). costs: some of backtest.Costs (`{"commission_bps": 2}`).
-    groups: group of each symbol, for max_group. settings: any other setting of
+    groups: group of each symbol, for max_group. terms: a frame of what differs by symbol (limit,
+    commission_bps, borrow_bps). actions: a frame of splits and dividends of raw prices (symbol,
+    session, split, dividend). settings: any other setting of
     backtest.BacktestSettings, also without its group's name: k, rebalance, cash, lag, fill,
     participation, start, end …. venue, freq, tz, label, symbol, columns: as in `cc.forecast`.
 
@@ -68,7 +83,9 @@ def backtest(
     """
     told = import_options(venue, freq, tz, label, symbol, columns)
     priced, provenance, kind = _bars(bars, told)
-    given = _source(signals)
+    given = _source(scores)
+    own = {"weights": weights, "orders": orders, "signals": signals, "actions": actions}
+    tables = {name: _table(frame, name) for name, frame in own.items() if frame is not None}
     chosen = BacktestSettings(
         strategy=strategy, costs=Costs() if costs is None else costs, **settings
     )
@@ -79,6 +96,11 @@ def backtest(
         scores=given.scores,
         path_stats=given.path_stats,
         groups=None if groups is None else dict(groups),
+        terms=None if terms is None else Terms(as_polars(terms, "terms")),
+        weights=tables.get("weights"),
+        orders=tables.get("orders"),
+        signals=tables.get("signals"),
+        actions=tables.get("actions"),
         provenance={**provenance, **given.provenance},
     )
     return Backtest(result, kind)
@@ -234,16 +256,28 @@ def _bars(bars: Any, told: ImportOptions) -> tuple[pl.DataFrame, dict[str, str],
     return history.scan().collect(), provenance, getattr(bars, "kind", "polars")
 
 
-def _source(signals: Any) -> _Source:
-    if signals is None:
+def _table(frame: Any, what: str) -> pl.DataFrame:
+    """A frame of one's own: its columns in lower case where it is long, its dates named so."""
+    table = as_polars(frame, what)
+    lower = {name: name.strip().lower() for name in table.columns}
+    known = {name: low for name, low in lower.items() if low in DATE_COLUMNS}
+    if not known and "index" in lower:
+        known = {"index": "date"}
+    if "symbol" in lower.values():
+        known |= lower | known
+    return table.rename(known)
+
+
+def _source(scores: Any) -> _Source:
+    if scores is None:
         return _Source()
-    if isinstance(signals, Forecasts):
+    if isinstance(scores, Forecasts):
         return _Source(
-            forecasts=signals.steps.collect(),
-            path_stats=signals.path_stats.collect(),
-            provenance={"model": signals.model},
+            forecasts=scores.steps.collect(),
+            path_stats=scores.path_stats.collect(),
+            provenance={"model": scores.model},
         )
-    frame = as_polars(signals, "signals")
+    frame = as_polars(scores, "scores")
     if set(FORECAST_COLUMNS) <= set(frame.columns):
         return _Source(forecasts=frame)
     return _Source(scores=_scores(frame))
@@ -252,28 +286,28 @@ def _source(signals: Any) -> _Source:
 def _scores(frame: pl.DataFrame) -> pl.DataFrame:
     """Columns by the names that backtest.scores.own.user_scores looks for."""
     if not frame.height:
-        raise BacktestInputError("signals: the frame has no rows; expected symbol, date and score")
+        raise BacktestInputError("scores: the frame has no rows; expected symbol, date and score")
     found = {usual_name(name): name for name in reversed(frame.columns)}
     renamed: dict[str, str] = {}
     for wanted in ("symbol", "score"):
         if wanted not in frame.columns:
             if wanted not in found:
                 raise BacktestInputError(
-                    f"signals: no column for {wanted}; found {', '.join(frame.columns)}. Expected "
+                    f"scores: no column for {wanted}; found {', '.join(frame.columns)}. Expected "
                     "symbol, date and score, one row per symbol and date"
                 )
             renamed[found[wanted]] = wanted
     if not any(name in frame.columns for name in DATE_COLUMNS):
         if "timestamp" not in found:
             raise BacktestInputError(
-                f"signals: no column for the date; found {', '.join(frame.columns)}. Expected "
+                f"scores: no column for the date; found {', '.join(frame.columns)}. Expected "
                 "symbol, date and score, one row per symbol and date"
             )
         renamed[found["timestamp"]] = "date"
     scores = frame.rename(renamed)
     if not (scores["score"].dtype.is_numeric() or scores["score"].dtype == pl.Null):
         raise BacktestInputError(
-            f"signals: the column score holds {scores['score'].dtype}, such as "
+            f"scores: the column score holds {scores['score'].dtype}, such as "
             f"{scores['score'][0]!r}; expected numbers"
         )
     return scores

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import polars as pl
 
 from market.errors import ConfigError, SourceError
-from market.importing.files import ImportOptions
+from market.importing.layouts import ROW_COLUMN, unstack_names
+from market.importing.options import ImportOptions
+from market.importing.tables import as_table
 from market.spec import Label
 
 Kind = Literal["pandas", "polars"]
@@ -29,7 +31,8 @@ def as_polars(frame: object, what: str) -> pl.DataFrame:
     """The frame as polars; an index that says something becomes a column in front.
 
     what: words for the frame in messages. Raises SourceError for columns of one name, columns of
-    several levels, a name that is both index and column, and for what is not a frame.
+    several levels other than fields and symbols, a name that is both index and column, and for what
+    is not a frame.
     """
     kind = kind_of(frame)
     if isinstance(frame, pl.DataFrame):
@@ -75,11 +78,7 @@ def _from_pandas(frame: Any, what: str) -> pl.DataFrame:
     import pandas as pd
 
     if frame.columns.nlevels > 1:
-        example = frame.columns[0] if len(frame.columns) else ()
-        raise SourceError(
-            f"{what}: its columns have {frame.columns.nlevels} levels, such as {example}; make the "
-            "symbols a column, for example with frame.stack(level=1).reset_index()"
-        )
+        return _side_by_side(frame, what)
     labels = [str(name) for name in frame.columns]
     repeated = sorted({name for name in labels if labels.count(name) > 1})
     if repeated:
@@ -105,6 +104,21 @@ def _from_pandas(frame: Any, what: str) -> pl.DataFrame:
     for name, label in zip(labels, frame.columns, strict=True):
         columns[name] = _series(name, frame[label])
     return pl.DataFrame(columns)
+
+
+def _side_by_side(frame: Any, what: str) -> pl.DataFrame:
+    """Columns of fields and symbols, as yfinance.download gives them, as one bar per row."""
+    if frame.columns.nlevels == 2:
+        table, _ = unstack_names(as_table(frame, what), {})
+        if "symbol" in table.columns:
+            order = [name for name in table.columns if name in ("timestamp", "Date", "index")]
+            return table.sort("symbol", *order, maintain_order=True).drop(ROW_COLUMN)
+    example = frame.columns[0] if len(frame.columns) else ()
+    raise SourceError(
+        f"{what}: its columns have {frame.columns.nlevels} levels, such as {example}, that are not "
+        "fields and symbols; make the symbols a column, for example with "
+        "frame.stack(level=1).reset_index()"
+    )
 
 
 def _series(name: str, column: Any) -> pl.Series:

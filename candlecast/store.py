@@ -19,10 +19,16 @@ from candlecast.frames import Kind, as_kind, as_polars, import_options, names
 from market.errors import ConfigError, ForecastInputError
 from market.importing.files import import_files
 from market.importing.frames import read_frame
-from market.lake.appending import ImportReport
+from market.lake.appending import ImportReport, OnConflict, import_bars
 from market.lake.history import MarketHistory
-from market.lake.versions import current_version
+from market.lake.versions import current_version, lake_folder
 from market.storage import Folder
+
+
+def _policy(text: str) -> OnConflict:
+    if text not in set(OnConflict):
+        raise ConfigError(f"on_conflict={text!r}: must be {', '.join(OnConflict)}")
+    return OnConflict(text)
 
 
 class Store:
@@ -85,10 +91,10 @@ class Store:
         told = import_options(venue, freq, tz, label, symbol, columns)
         existing = self.history.spec if current_version(self.path) is not None else None
         read = read_frame(as_polars(frame, "the frame"), told, existing)
-        history = MarketHistory.create(self.path, read.spec)
-        report = history.append(
-            read.good, read.quarantine, on_conflict=on_conflict, sources=["frame"]
-        )
+        report = import_bars(
+            lake_folder(self.path), read.spec, read.good, read.quarantine,
+            on_conflict=_policy(on_conflict), sources=["frame"],
+        )  # fmt: skip
         return replace(report, notes=read.notes)
 
     @speaks_python
@@ -111,7 +117,7 @@ class Store:
         >>> store.import_files("bars/*.csv", venue="XNYS")
         """
         told = import_options(venue, freq, tz, label, symbol, columns)
-        return import_files(files, self.path, told, on_conflict=on_conflict)
+        return import_files(files, self.path, told, on_conflict=_policy(on_conflict))
 
     @speaks_python
     def symbols(self) -> list[str]:
@@ -191,7 +197,7 @@ class Store:
     @speaks_python
     def backtest(
         self,
-        signals: Any = None,
+        scores: Any = None,
         *,
         strategy: str | Mapping[str, Any] | StrategySettings = "topk",
         costs: Mapping[str, float] | Costs | None = None,
@@ -203,4 +209,4 @@ class Store:
 
         >>> store.backtest(momentum=60, k=20).metrics["sharpe"]
         """
-        return backtest(self, signals, strategy=strategy, costs=costs, **settings)
+        return backtest(self, scores, strategy=strategy, costs=costs, **settings)

@@ -37,6 +37,7 @@ COMMANDS = {
     "train": "Train a tokenizer and a predictor on its tokens, or a Time-LLM. Repeat to resume.",
     "nightly": "Import new bars, check them, forecast, commit, publish, report. Safe to repeat.",
     "runs": "Look at runs of a forecast table, and tidy it.",
+    "serve": "Serve the console: nights, symbols, runs, backtests, data, and forecasts on demand.",
 }
 """Modules of cluster.commands, and what their commands do in a line."""
 

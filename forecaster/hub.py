@@ -15,6 +15,8 @@ from pathlib import Path
 
 from market.errors import CheckpointError
 
+TRAINING_RECORD = "training.json"
+"""What a training run says of itself, beside the weights; published checkpoints have none."""
 ANSWER_TIMEOUT_S = 3.0
 """Longest wait for the hub's first answer about a file."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,12 @@ CLOSE = FEATURES.index("close")
 
 FloatArray = npt.NDArray[np.floating]
 TimeArray = npt.NDArray[np.datetime64]
+
+Precision = Literal["float32", "bfloat16"]
+"""Of a network's weights and arithmetic."""
+Overflow = Literal["trim", "recompute"]
+"""What happens where lookback and horizon exceed a model's context: old bars are left out from the
+start, or the window slides and is computed anew at every step."""
 
 
 @dataclass(frozen=True)

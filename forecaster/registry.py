@@ -1,4 +1,7 @@
-"""Models by name. Knows where weights are and how far their training data reached."""
+"""Models by name. Knows where weights are and how far their training data reached.
+
+What a model needs (torch, transformers) loads with it: baselines run without.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from forecaster.baselines import BASELINES
-from forecaster.interface import Forecaster
-from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
-from forecaster.kronos.checkpoint import TRAINING_RECORD
-from forecaster.kronos.engine import Precision
-from forecaster.kronos.pipeline import Overflow
-from forecaster.timellm.pipeline import TimeLLMForecaster
+from forecaster.hub import TRAINING_RECORD
+from forecaster.interface import Forecaster, Overflow, Precision
 from market.errors import CheckpointError
 
 Part = Literal["tokenizer", "predictor"]
@@ -209,9 +208,13 @@ def load_forecaster(
     if model.startswith(TIMELLM):
         if tokenizer is not None:
             raise CheckpointError(f"--tokenizer {tokenizer}: {model} needs none; leave it out")
+        from forecaster.timellm.pipeline import TimeLLMForecaster
+
         folder = model.removeprefix(TIMELLM)
         points = TimeLLMForecaster.load(folder, device=device, repair_bars=repair_bars)
         return LoadedModel(model, points, cutoff_of(folder))
+    from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
+
     spec = resolve_model(model, tokenizer)
     forecaster = KronosForecaster(
         KronosTokenizer.from_pretrained(spec.tokenizer),

@@ -103,25 +103,28 @@ def check_bars(frame: pl.DataFrame, key: str = "timestamp") -> CheckedBars:
         raise SourceError(f"bars need the columns {', '.join(missing)}; found {frame.columns}")
     rows = _complete(frame)
     rules = rows.select(_first_broken_rule().alias("rule")).to_series()
-    broken = rows.filter(rules.is_not_null()).with_columns(rules.drop_nulls())
-    rows = rows.filter(rules.is_null()) if broken.height else rows
+    refused = []
+    if rules.null_count() < len(rules):
+        broken = rows.filter(rules.is_not_null()).with_columns(rules.drop_nulls())
+        refused.append(_with_detail(broken))
+        rows = rows.filter(rules.is_null())
     if not _in_order(rows, key):
         rows = rows.sort("symbol", key, maintain_order=True)
     repeats = rows.select(
         pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in ("symbol", key))
         .fill_null(False)
     ).to_series()  # fmt: skip
-    kept = rows.filter(~repeats) if repeats.any() else rows
-    repeated = rows.filter(repeats)
-    quarantine = pl.concat(
-        [_with_detail(broken), _describe_repeats(repeated, kept, key)], how="diagonal"
-    )
-    return CheckedBars(
-        good=_fill(kept),
-        quarantine=quarantine.sort("source", "row", maintain_order=True).select(
+    if repeats.any():
+        repeated = rows.filter(repeats)
+        rows = rows.filter(~repeats)
+        refused.append(_describe_repeats(repeated, rows, key))
+    quarantine = pl.DataFrame(schema=QUARANTINE_SCHEMA)
+    if refused:
+        quarantine = pl.concat(refused, how="diagonal").sort("source", "row", maintain_order=True)
+        quarantine = quarantine.select(
             pl.col(name).cast(dtype) for name, dtype in QUARANTINE_SCHEMA.items()
-        ),
-    )
+        )
+    return CheckedBars(_fill(rows), quarantine)
 
 
 def _in_order(rows: pl.DataFrame, key: str) -> bool:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from market.actions.factors import NO_ACTIONS, SymbolActions, factors
+from market.actions.factors import NO_ACTIONS, Factors, SymbolActions, factors, forward_factors
 from market.errors import ConfigError, ForecastInputError
 from market.fields import PRICES
 from market.flags import Flag
@@ -111,14 +111,29 @@ def adjusted_view(series: SymbolSeries, window: Window) -> npt.NDArray[np.float6
     if not len(series.actions):
         return raw_LF
     sessions_L = series.sessions_N[window.first : window.last]
-    price_L, volume_L = factors(
-        sessions_L, raw_LF[:, 3], series.actions, sessions_L[-1].astype("datetime64[D]"), "split"
-    )
-    if (price_L == 1.0).all():
+    last = sessions_L[-1].astype("datetime64[D]")
+    return _multiplied(raw_LF, factors(sessions_L, raw_LF[:, 3], series.actions, last, "split"))
+
+
+def continuous_values(series: SymbolSeries) -> npt.NDArray[np.float64]:
+    """All bars in the unit of the first one, splits carried on to the bars after them, (N, F).
+
+    What windows of any length are cut from where only their shape matters, as in training: a later
+    split changes no earlier bar. Shares memory with the series where there is no split.
+    """
+    if not len(series.actions):
+        return series.values_NF
+    days_N = series.sessions_N.astype("datetime64[D]")
+    return _multiplied(series.values_NF, forward_factors(days_N, series.actions))
+
+
+def _multiplied(raw_LF: npt.NDArray[np.float64], by: Factors) -> npt.NDArray[np.float64]:
+    """Bars times factors of prices and of volumes; the same array where all of them are 1."""
+    if (by.price_N == 1.0).all():
         return raw_LF
     adjusted_LF = raw_LF.copy()
-    adjusted_LF[:, : len(PRICES)] *= price_L[:, None]
-    adjusted_LF[:, len(PRICES)] *= volume_L
+    adjusted_LF[:, : len(PRICES)] *= by.price_N[:, None]
+    adjusted_LF[:, len(PRICES)] *= by.volume_N
     return adjusted_LF
 
 

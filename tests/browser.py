@@ -19,27 +19,37 @@ def our_part(page: Path) -> str:
     return html.replace(max(scripts, key=len), "")
 
 
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+
+
+def browser_program() -> str:
+    """A browser; the test skips where there is none."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser to open pages with (looked for {', '.join(BROWSERS)})")
+    return found
+
+
 def drawn_in_a_browser(page: Path, profile: Path) -> str:
     """The document after its scripts ran; the test skips where there is no browser."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser to open the page with (looked for {', '.join(BROWSERS)})")
     flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-dev-shm-usage",
+        *FLAGS,
         "--virtual-time-budget=10000",
         "--window-size=1300,3600",
         "--dump-dom",
     ]
     run = subprocess.run(
-        [browser, *flags, f"--user-data-dir={profile}", page.as_uri()],
+        [browser_program(), *flags, f"--user-data-dir={profile}", page.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,

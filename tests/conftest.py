@@ -21,6 +21,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 GOLDEN = Path(__file__).parent / "golden"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, the longest files come first: those with Ray."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: "cluster" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Expected outputs that travel with the project."""

@@ -73,6 +73,17 @@ def test_kronos_needs_only_torch_numpy_and_safetensors() -> None:
     assert int(fresh(BLOCKED.format(blocked=blocked))) > 0
 
 
+def test_replicas_of_a_baseline_do_without_torch() -> None:
+    code = """
+import sys
+import cluster.forecasting.replica
+from forecaster.registry import load_forecaster
+load_forecaster("random-walk")
+print(*sys.modules)
+"""
+    assert "torch" not in top_level(fresh(code))
+
+
 @pytest.mark.parametrize("package", ["market", "forecaster", "backtest", "cluster", "candlecast"])
 def test_importing_a_package_alone_costs_nothing(package: str) -> None:
     loaded = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +113,18 @@ def by_symbol(trades: pl.DataFrame) -> pl.DataFrame:
         trades.group_by("symbol")
         .agg(pl.len().cast(pl.Int64).alias("trades"), pl.col("pnl", "fee").sum())
         .sort(["pnl", "symbol"], descending=[True, False])
+    )
+
+
+def by_group(trades: pl.DataFrame, groups: Mapping[str, str]) -> pl.DataFrame:
+    """group, trades, pnl, fee; the most profitable first. Symbols without a group are one."""
+    named = trades.with_columns(
+        pl.col("symbol").replace_strict(dict(groups), default="no group").alias("group")
+    )
+    return (
+        named.group_by("group")
+        .agg(pl.len().cast(pl.Int64).alias("trades"), pl.col("pnl", "fee").sum())
+        .sort(["pnl", "group"], descending=[True, False])
     )
 
 

@@ -14,6 +14,19 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from backtest.fills.account import (
+    end_nb,
+    gross_nb,
+    last_close_nb,
+    miss_nb,
+    order_nb,
+    sides_nb,
+    since_nb,
+    starts_nb,
+    still_held_nb,
+    without_nb,
+)
+from backtest.fills.exits import bound_nb, see_nb, touched_nb
 from backtest.fills.inputs import Inputs, Recorded, Targets
 from backtest.fills.order import (
     affordable_nb,
@@ -24,54 +37,15 @@ from backtest.fills.order import (
     quantity_nb,
     to_lots_nb,
     wanted_nb,
+    within_leverage_nb,
 )
 from backtest.fills.rules import DUST, Kind, Reason, Unit
 from backtest.fills.stats import Total
 
+HELD, WORK, TOUCHED = 0, 1, 2
+"""Lists of names: held, oldest first; wanted at this bar; whose exit levels it touches."""
 AT_OPEN, INSIDE = 4, 5
 """Phases of a bar beyond the four of a decision: exits at the opening print, and after it."""
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _miss_nb(
-    misses: Any, n: int, decided: int, t: int, c: int, weight: float, size: float, reason: int
-) -> int:
-    """Write down what did not trade while there is room; returns how many there are now."""
-    if n < len(misses):
-        miss = misses[n]
-        miss.decided, miss.row, miss.column = decided, t, c
-        miss.weight, miss.size, miss.reason = weight, size, reason
-    return n + 1
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _order_nb(
-    order: Any, decided: int, t: int, c: int,
-    size: float, reference: float, price: float, fee: float, kind: int,
-) -> None:  # fmt: skip
-    """Write down a fill. Called where there is room alone: the call itself costs time."""
-    order.decided, order.row, order.column, order.size = decided, t, c, size
-    order.reference, order.price, order.fee, order.kind = reference, price, fee, kind
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _without_nb(names_N: Any, n: int, c: int) -> int:
-    """Take c out of a list of n names, the order kept; returns how many are left."""
-    for i in range(n):
-        if names_N[i] == c:
-            names_N[i : n - 1] = names_N[i + 1 : n]
-            return n - 1
-    return n
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _still_held_nb(held_N: Any, n_held: int, shares_N: Any) -> int:
-    """Drop names without shares from the list of names held; returns how many are left."""
-    at = 0
-    for i in range(n_held):
-        held_N[at] = held_N[i]
-        at += shares_N[held_N[i]] != 0
-    return at
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -112,18 +86,18 @@ def simulate_nb(
     needs_sigma, needs_volume = slippage_sigma > 0 or impact > 0, cap > 0 or impact > 0
     orders, misses, space = recorded.orders, recorded.misses, len(recorded.orders)
     n = m.mark_TN.shape[1]
-    n_orders, n_misses, n_exits, n_banded = 0, 0, 0, 0
+    n_orders, n_misses, n_exits, n_banded, n_opened = 0, 0, 0, 0, 0
     fees, slipped, traded, turnover, impacted = 0.0, 0.0, 0.0, 0.0, 0.0
     interest, borrow, dividends, calls, funded = 0.0, 0.0, 0.0, 0.0, 0.0
 
     shares_N = np.zeros(n)
-    held_N = np.empty(n, np.int64)
-    n_held = 0
+    names_3N = np.empty((3, n), np.int64)
+    held_N, work_N, touched_N = names_3N[HELD], names_3N[WORK], names_3N[TOUCHED]
+    n_held, n_touched = 0, 0
     stamp_N = np.full(n, -1, np.int64)
     want_N = np.zeros(n)
     weight_N = np.zeros(n)
     due_N = np.full(n, -1, np.int64)
-    work_N = np.empty(n, np.int64)
     left_N = np.empty(n, np.int64)
     n_left = 0
     tried_N = np.full(n if margin else 1, -1, np.int64)
@@ -134,20 +108,12 @@ def simulate_nb(
     # whose low and high may lie before it, and bar of the last exit.
     basis_N, peak_N = np.zeros(n if exits else 1), np.zeros(n if exits else 1)
     since_N = np.full(n if exits else 1, -1, np.int64)
-    inside_N, gone_N = since_N.copy(), since_N.copy()
+    inside_N, gone_N, opened_N = since_N.copy(), since_N.copy(), since_N.copy()
+    low_N, high_N = basis_N - np.inf, basis_N + np.inf
     cash = config.cash
     call_row = -1
-    payout, action, recent = 0, 0, 0
-    while payout < len(m.payout_row_S) and m.payout_row_S[payout] <= first:
-        payout += 1
-    while action < len(m.action_row_A) and m.action_row_A[action] <= first:
-        action += 1
-    before_row = first - 1
-    while before_row >= 0 and m.session_T[before_row] == m.session_T[first]:
-        before_row -= 1
-    r, r_end = targets.set_S1[config.targets], targets.set_S1[config.targets + 1]
-    while r < r_end and targets.row_R[r] < first:
-        r += 1
+    payout, action, r, before_row = starts_nb(m, targets, config.targets, first)
+    r_end = targets.set_S1[config.targets + 1]
 
     for t in range(first, last + 1):
         if t > first:
@@ -185,6 +151,9 @@ def simulate_nb(
                     if exits:
                         basis_N[c] = basis_N[c] / split - dividend
                         peak_N[c] = peak_N[c] / split - dividend
+                        bound_nb(
+                            low_N, high_N, c, shares_N[c], basis_N[c], peak_N[c], stop, trail, take
+                        )
                     if units:
                         limit_N[c] = limit_N[c] / split - dividend
                 action += 1
@@ -196,15 +165,15 @@ def simulate_nb(
             while payout < len(m.payout_row_S) and m.payout_row_S[payout] == t:
                 c = m.payout_column_S[payout]
                 payout += 1
-                n_left = _without_nb(left_N, n_left, c)
+                n_left = without_nb(left_N, n_left, c)
                 size = shares_N[c]
                 if size != 0:
                     price = m.settle_price_N[c]
                     cash += size * price
                     shares_N[c] = 0.0
-                    n_held = _without_nb(held_N, n_held, c)
+                    n_held = without_nb(held_N, n_held, c)
                     if n_orders < space:
-                        _order_nb(orders[n_orders], -1, t, c, -size, price, price, 0.0, Kind.PAYOUT)
+                        order_nb(orders[n_orders], -1, t, c, -size, price, price, 0.0, Kind.PAYOUT)
                     n_orders += 1
 
         # 4. fills: gather what is wanted into work_N, want_N, weight_N, due_N, stamped with t
@@ -219,7 +188,7 @@ def simulate_nb(
                 calls += 1
                 if due:
                     for k in range(targets.start_R1[r], targets.start_R1[r + 1]):
-                        n_misses = _miss_nb(
+                        n_misses = miss_nb(
                             misses, n_misses, t - lag, t, targets.column_M[k],
                             targets.weight_M[k], 0.0, Reason.MARGIN_CALL,
                         )  # fmt: skip
@@ -239,20 +208,17 @@ def simulate_nb(
                     mark = m.mark_TN[decided, c]
                     gone = m.settle_row_N[c] >= 0 and m.settle_row_N[c] <= t
                     if gone or isnan(mark):
-                        n_misses = _miss_nb(
+                        n_misses = miss_nb(
                             misses, n_misses, decided, t, c, weight, 0.0,
                             Reason.DELISTED if gone else Reason.NOT_LISTED,
                         )  # fmt: skip
                         continue
                     scale, dividend = 1.0, 0.0
                     if len(m.action_row_A) > 0:
-                        since = action
-                        while since > 0 and m.action_row_A[since - 1] > decided:
-                            since -= 1
-                        for a in range(since, action):
-                            if m.action_column_A[a] == c:
-                                scale *= m.split_A[a]
-                                dividend = dividend / m.split_A[a] + m.dividend_A[a]
+                        scale, dividend = since_nb(
+                            m.action_row_A, m.action_column_A, m.split_A, m.dividend_A,
+                            action, decided, c,
+                        )  # fmt: skip
                     want = weight * funds / mark * scale
                     if more is not None:
                         if units:
@@ -261,7 +227,7 @@ def simulate_nb(
                             rest_to_zero = unit == Unit.TARGET
                             want = wanted_nb(unit, weight, funds, mark, scale, have)
                             if want < 0 and not config.short and not rest_to_zero:
-                                n_misses = _miss_nb(
+                                n_misses = miss_nb(
                                     misses, n_misses, decided, t, c, weight, want, Reason.NOT_HELD
                                 )
                                 want = min(have, 0.0)
@@ -281,10 +247,19 @@ def simulate_nb(
                     work_N[i] = left_N[i]
                     stamp_N[left_N[i]] = t
                 n_work = n_left
-        if decided >= 0 or (exits and n_held > 0):
+        if more is not None and exits:
+            n_touched = 0
+            if t > first and max_bars > 0:
+                n_touched = n_held
+                touched_N[:n_held] = held_N[:n_held]
+            elif t > first:
+                n_touched = touched_nb(
+                    touched_N, held_N, n_held, low_N, high_N, opened_N, m.low_TN, m.high_TN, t
+                )
+        if decided >= 0 or n_touched > 0:
             n_left = 0
             n_aged, worth, gross, bar_traded = n_held, 0.0, 0.0, 0.0
-            steps = 4
+            steps, orders_before = 4, n_orders
             if more is not None:
                 steps = 6
             for step in range(steps):
@@ -296,27 +271,28 @@ def simulate_nb(
                         phase = AT_OPEN + step if step < 2 else step - 2
                     exiting = phase >= AT_OPEN
                 if exiting:
-                    if not exits or t == first:
+                    if phase == INSIDE and exits and t > first and n_orders > orders_before:
+                        n_touched = touched_nb(
+                            touched_N, held_N, n_held, low_N, high_N, opened_N,
+                            m.low_TN, m.high_TN, t,
+                        )  # fmt: skip
+                    if n_touched == 0:
                         continue
                 elif decided < 0 or ((phase == 1 or phase == 2) and not margin):
                     continue
-                by_age = exiting or phase == 0 or phase == 2
+                by_age = phase == 0 or phase == 2
                 selling = phase < 2
                 side = -1.0 if selling else 1.0
                 if phase == 0:
-                    n_aged, worth, gross = n_held, cash, 0.0
-                    if margin:
-                        for i in range(n_held):
-                            c = held_N[i]
-                            price = float(m.fill_TN[t, c])
-                            if isnan(price):
-                                price = float(m.mark_TN[t - 1, c])
-                            worth += shares_N[c] * price
-                            gross += abs(shares_N[c]) * price
-                elif exiting:
                     n_aged = n_held
-                for i in range(n_aged if by_age else n_work):
-                    c = held_N[i] if by_age else work_N[i]
+                    if margin:
+                        worth, gross = gross_nb(held_N, n_held, shares_N, m.fill_TN, m.mark_TN, t)
+                        worth += cash
+                source, count = (HELD, n_aged) if by_age else (WORK, n_work)
+                if more is not None and exiting:
+                    source, count = TOUCHED, n_touched
+                for i in range(count):
+                    c = names_3N[source, i]
                     have, want, weight, at = shares_N[c], 0.0, 0.0, decided
                     kind, reference, waited = bar_kind, 0.0, False
                     if more is not None:
@@ -385,11 +361,11 @@ def simulate_nb(
                                 limit = m.limit_N[c]
                         if limit > 0:
                             before = float(m.mark_TN[before_row, c])
-                            while recent < action and m.action_row_A[recent] <= before_row:
-                                recent += 1
-                            for a in range(recent, action):
-                                if m.action_column_A[a] == c:
-                                    before = before / m.split_A[a] - m.dividend_A[a]
+                            if action > 0:
+                                before = last_close_nb(
+                                    before, m.action_row_A, m.action_column_A, m.split_A,
+                                    m.dividend_A, action, before_row, c,
+                                )  # fmt: skip
                             if beyond_limit_nb(reference, before, side, limit, config.tick, factor):
                                 reason = Reason.PRICE_LIMIT
                     if reason == 0 and needs_volume:
@@ -426,8 +402,10 @@ def simulate_nb(
                                 if side * (price - limit_N[c]) > 0:
                                     price = limit_N[c]
                     if quantity > 0:
-                        share, least, most_fee, tax = rate, least_fee, np.inf, 0.0
-                        if more is not None:
+                        share, least = rate, least_fee
+                        if more is None:
+                            most_fee, tax = None, None
+                        else:
                             most_fee = config.max_fee
                             tax = config.sell_tax if selling else config.buy_tax
                             if own_rates and not isnan(m.rate_N[c]):
@@ -437,9 +415,9 @@ def simulate_nb(
                                 least = least_fee if share >= 0 else -np.inf
                         each = price * share + per_share
                         if margin:
-                            closing = min(quantity, abs(have)) if have * side < 0 else 0.0
-                            room = leverage * worth - gross + closing * reference
-                            most = closing + min(quantity - closing, max(room, 0.0) / reference)
+                            most = within_leverage_nb(
+                                quantity, have, side, reference, worth, gross, leverage
+                            )
                             why = Reason.LEVERAGE
                         else:
                             most = affordable_nb(
@@ -457,7 +435,7 @@ def simulate_nb(
                         if more is not None:
                             wait = waits and reason == Reason.NO_PRICE and m.thin_T[t]
                         if not wait:
-                            n_misses = _miss_nb(
+                            n_misses = miss_nb(
                                 misses, n_misses, at, t, c, weight,
                                 side * (abs(delta) - quantity), reason,
                             )  # fmt: skip
@@ -491,25 +469,34 @@ def simulate_nb(
                     if more is not None:
                         if exiting:
                             gone_N[c] = t
+                            if now == 0:
+                                low_N[c], high_N[c] = -np.inf, np.inf
                             n_exits += 1
-                            n_left = _without_nb(left_N, n_left, c)
-                        elif exits and have * now <= 0:
-                            basis_N[c], peak_N[c], since_N[c] = price, price, t
-                            inside_N[c] = t if waited or not at_open else -1
-                        elif exits and abs(now) > abs(have):
-                            basis_N[c] = (basis_N[c] * abs(have) + price * quantity) / abs(now)
+                            n_left = without_nb(left_N, n_left, c)
+                        elif exits and (have * now <= 0 or abs(now) > abs(have)):
+                            if have == 0:
+                                n_opened += 1
+                                opened_N[c] = n_opened
+                            if have * now <= 0:
+                                basis_N[c], peak_N[c], since_N[c] = price, price, t
+                                inside_N[c] = t if waited or not at_open else -1
+                            else:
+                                basis_N[c] = (basis_N[c] * abs(have) + price * quantity) / abs(now)
+                            bound_nb(
+                                low_N, high_N, c, now, basis_N[c], peak_N[c], stop, trail, take
+                            )
                     fees += fee
                     slipped += lost
                     impacted += reference * share_of_impact * quantity
                     bar_traded += quantity * price
                     if n_orders < space:
-                        _order_nb(
+                        order_nb(
                             orders[n_orders], -1 if exiting else at, t, c,
                             signed, reference, price, fee, kind,
                         )  # fmt: skip
                     n_orders += 1
-                if exiting or phase == 3:
-                    n_held = _still_held_nb(held_N, n_held, shares_N)
+                if phase == 3 or (exiting and n_touched > 0):
+                    n_held = still_held_nb(held_N, n_held, shares_N)
             traded += bar_traded
             if base > 0:
                 turnover += bar_traded / (2 * base)
@@ -520,27 +507,17 @@ def simulate_nb(
             c = held_N[i]
             invested += shares_N[c] * m.mark_TN[t, c]
         if margin:
-            for i in range(n_held):
-                value = shares_N[held_N[i]] * m.mark_TN[t, held_N[i]]
-                gross += abs(value)
-                shorted += max(-value, 0.0)
+            gross, shorted = sides_nb(held_N, n_held, shares_N, m.mark_TN, t)
         if more is not None and trail > 0:
-            for i in range(n_held):
-                c = held_N[i]
-                up = shares_N[c] > 0
-                best = float(m.mark_TN[t, c])
-                if inside_N[c] != t:
-                    best = float(m.high_TN[t, c] if up else m.low_TN[t, c])
-                if not isnan(best):
-                    peak_N[c] = max(peak_N[c], best) if up else min(peak_N[c], best)
+            see_nb(
+                held_N, n_held, shares_N, basis_N, peak_N, inside_N, low_N, high_N,
+                m.low_TN, m.high_TN, m.mark_TN, t, stop, trail, take,
+            )  # fmt: skip
         equity_T[t - first] = cash + invested
         cash_T[t - first] = cash
         short_T[t - first] = shorted
         if cash + invested <= 0:
-            totals[Total.RUIN] = t - first + 1
-            for later in range(t - first + 1, last - first + 1):
-                equity_T[later], cash_T[later] = cash + invested, cash + invested
-                short_T[later] = 0.0
+            end_nb(equity_T, cash_T, short_T, totals, t - first + 1, cash + invested)
             break
         # 6. margin
         if margin and equity_T[t - first] < config.maintenance * gross and call_row <= t:

@@ -141,29 +141,50 @@ def quantity_nb(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def fee_nb(
-    quantity: float, price: float, each: float, least: float, most: float, tax: float
+    quantity: float, price: float, each: float, least: float, most: float | None, tax: float | None
 ) -> float:
     """Commission between `least` and `most`, and the tax of the side.
 
-    each: commission per share at this price. tax: fraction of the value.
+    each: commission per share at this price. tax: fraction of the value. Where most and tax are
+    None, nothing is compiled for them.
     """
+    if most is None or tax is None:
+        return max(quantity * each, least)
     return min(max(quantity * each, least), most) + quantity * price * tax
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def affordable_nb(
-    quantity: float, price: float, each: float, least: float, most: float, tax: float,
-    cash: float, selling: bool,
+    quantity: float, price: float, each: float, least: float, most: float | None,
+    tax: float | None, cash: float, selling: bool,
 ) -> float:  # fmt: skip
     """Shares of `quantity` that a cash account can pay for; a sale costs at most what it brings.
 
-    The most shares q with q · price · (1 + tax) + min(max(q · each, least), most) ≤ cash.
+    The most shares q with q · price · (1 + tax) + min(max(q · each, least), most) ≤ cash; None as
+    for `fee_nb`.
     """
     fee = fee_nb(quantity, price, each, least, most, tax)
     if selling:
         return quantity if cash + quantity * price - fee >= 0 else 0.0
     if quantity * price + fee > cash:
+        if most is None or tax is None:
+            return max(min(cash / (price + each), (cash - least) / price), 0.0)
         whole = price + price * tax
         rising = min(cash / (whole + each), (cash - least) / whole)
         return max(rising, (cash - most) / whole, 0.0)
     return quantity
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def within_leverage_nb(
+    quantity: float, have: float, side: float, reference: float, worth: float, gross: float,
+    leverage: float,
+) -> float:  # fmt: skip
+    """Shares of `quantity` that a margin account may trade: all that closes, and of what opens as
+    much as leaves gross exposure at leverage × equity, before costs.
+
+    worth, gross: equity and gross exposure at the bar's reference prices.
+    """
+    closing = min(quantity, abs(have)) if have * side < 0 else 0.0
+    room = leverage * worth - gross + closing * reference
+    return closing + min(quantity - closing, max(room, 0.0) / reference)

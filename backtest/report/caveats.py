@@ -49,9 +49,12 @@ def caveats(
 def suspected(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> tuple[str, ...]:
     """A sentence on moves of the bars that look like splits nobody told of, whatever the scores.
 
-    bars: raw rows of the lake; actions: ACTION_SCHEMA, which explain moves.
+    bars: raw rows of the lake; actions: symbol and session, which explain moves.
     """
-    found = find_suspects(bars, no_actions() if actions is None else actions)
+    known = no_actions().select("symbol", "ex_date")
+    if actions is not None and "session" in actions.columns:
+        known = actions.select("symbol", pl.col("session").cast(pl.Date).alias("ex_date"))
+    found = find_suspects(bars, known)
     if not found:
         return ()
     shown = "; ".join(str(each) for each in found[-3:])

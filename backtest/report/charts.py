@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 
 from backtest.figures.metrics import drawdown
 from backtest.report.style import EQUAL, GAIN, HOLD, LOSS, SHADE, STRATEGY, ZERO, styled
+from backtest.report.time_axis import thinned, without_gaps, words
 from backtest.results import BacktestResult, Book, Fan
 
 
@@ -24,10 +25,12 @@ def equity(result: BacktestResult) -> go.Figure:
     figure = go.Figure()
     for book, colour in _coloured(result):
         values = book.daily["equity"].to_numpy()
+        labels_T = book.daily["timestamp"].to_numpy()
+        drawn = thinned(labels_T)
         figure.add_scatter(
-            x=book.daily["timestamp"].to_numpy(),
-            y=values,
-            customdata=values / values[0] - 1,
+            x=words(labels_T[drawn]),
+            y=values[drawn],
+            customdata=(values[drawn] / values[0] - 1).astype(np.float32),
             name=book.name,
             mode="lines",
             line={"color": colour, "width": 2.4 if book is result.strategy else 1.6},
@@ -35,7 +38,8 @@ def equity(result: BacktestResult) -> go.Figure:
         )
     _shade(figure, result)
     figure.add_hline(y=result.settings.cash, line={"color": ZERO, "width": 1, "dash": "dot"})
-    return styled(figure, "Equity (currency of the prices)", tickformat="~s")
+    styled(figure, f"Equity ({_currency(result)})", tickformat="~s")
+    return without_gaps(figure, result.strategy.daily["timestamp"].to_numpy())
 
 
 def drawdowns(result: BacktestResult) -> go.Figure:
@@ -43,9 +47,11 @@ def drawdowns(result: BacktestResult) -> go.Figure:
     figure = go.Figure()
     for book, colour in _coloured(result):
         main = book is result.strategy
+        labels_T = book.daily["timestamp"].to_numpy()
+        drawn = thinned(labels_T)
         figure.add_scatter(
-            x=book.daily["timestamp"].to_numpy(),
-            y=drawdown(book.daily["equity"].to_numpy()),
+            x=words(labels_T[drawn]),
+            y=drawdown(book.daily["equity"].to_numpy())[drawn].astype(np.float32),
             name=book.name,
             mode="lines",
             line={"color": colour, "width": 2 if main else 1.3},
@@ -54,13 +60,14 @@ def drawdowns(result: BacktestResult) -> go.Figure:
             hovertemplate="%{y:.2%}",
         )
     _shade(figure, result)
-    return styled(figure, "Below the peak", tickformat=".0%")
+    styled(figure, "Below the peak", tickformat=".0%")
+    return without_gaps(figure, result.strategy.daily["timestamp"].to_numpy())
 
 
 def trading(result: BacktestResult) -> go.Figure:
     """Turnover of each rebalance, and what trading has cost so far."""
     frame = result.strategy.rebalances
-    when = frame["timestamp"].to_numpy()
+    when = words(frame["timestamp"].to_numpy())
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.09)
     figure.add_bar(
         x=when,
@@ -77,7 +84,7 @@ def trading(result: BacktestResult) -> go.Figure:
     ):
         figure.add_scatter(
             x=when,
-            y=frame[column].cum_sum().to_numpy() / result.settings.cash,
+            y=(frame[column].cum_sum().to_numpy() / result.settings.cash).astype(np.float32),
             name=name,
             mode="lines",
             line={"color": colour, "width": 1.4, "shape": "hv"},
@@ -90,7 +97,8 @@ def trading(result: BacktestResult) -> go.Figure:
     _shade(figure, result)
     styled(figure, "Turnover", tickformat=".0%")
     figure.update_yaxes(title="Costs so far<br>(of starting cash)", tickformat=".2~%", row=2, col=1)
-    return figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero")
+    return without_gaps(figure, result.strategy.daily["timestamp"].to_numpy())
 
 
 def information_coefficient(result: BacktestResult) -> go.Figure:
@@ -119,6 +127,54 @@ def information_coefficient(result: BacktestResult) -> go.Figure:
         )
     figure.update_traces(showlegend=False)
     return styled(figure, "Rank IC", tickformat="+.2f").update_layout(showlegend=True)
+
+
+def quantiles(result: BacktestResult) -> go.Figure:
+    """Mean return over the horizon of each fifth of the scores, with two standard errors."""
+    frame = result.quantiles
+    figure = go.Figure()
+    values = frame["mean"].to_numpy()
+    figure.add_bar(
+        x=[f"{q}" for q in frame["quantile"]],
+        y=values,
+        error_y={
+            "array": 2 * frame["error"].fill_null(0.0).to_numpy(),
+            "color": HOLD,
+            "thickness": 1.2,
+            "width": 4,
+        },
+        customdata=frame["dates"].to_numpy(),
+        marker={"color": [GAIN if value >= 0 else LOSS for value in values], "opacity": 0.8},
+        hovertemplate="%{y:+.2%} over %{customdata} dates<extra></extra>",
+    )
+    figure.add_hline(y=0, line={"color": ZERO, "width": 1})
+    styled(figure, f"Return over {result.horizon} bars", tickformat=".1%")
+    figure.update_layout(hovermode="closest", margin={"b": 52})
+    return figure.update_xaxes(
+        type="category", title={"text": "fifth of the scores, 5 is the highest", "standoff": 8}
+    )
+
+
+def decay(result: BacktestResult) -> go.Figure:
+    """Mean rank IC by how many bars ahead the return is taken."""
+    frame = result.decay
+    figure = go.Figure()
+    figure.add_scatter(
+        x=frame["bars"].to_numpy(),
+        y=frame["ic"].to_numpy(),
+        customdata=frame["dates"].to_numpy(),
+        mode="lines+markers",
+        line={"color": STRATEGY, "width": 2},
+        hovertemplate="%{x} bars: %{y:+.3f} over %{customdata} dates<extra></extra>",
+    )
+    figure.add_hline(y=0, line={"color": ZERO, "width": 1})
+    styled(figure, "Mean rank IC", tickformat="+.2f")
+    figure.update_layout(hovermode="closest", margin={"b": 52})
+    return figure.update_xaxes(title={"text": "bars ahead", "standoff": 8})
+
+
+def _currency(result: BacktestResult) -> str:
+    return result.settings.currency or "currency of the prices"
 
 
 def fan(chart: Fan) -> go.Figure:

@@ -13,7 +13,7 @@ import plotly.io
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from backtest.report.words import number, percent, signed
+from backtest.report.words import day, money, number, percent, signed
 from market.storage import Folder
 
 HERE = Path(__file__).parent
@@ -25,7 +25,7 @@ CONFIG = {
 
 
 def template(name: str, folder: Path = HERE) -> Template:
-    """A page's template, which formats numbers by the filters pct, signed and num."""
+    """A page's template, which formats numbers by the filters pct, signed, num, money and day."""
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -33,13 +33,28 @@ def template(name: str, folder: Path = HERE) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"pct": percent, "signed": signed, "num": number}
+    environment.filters |= {
+        "pct": percent,
+        "signed": signed,
+        "num": number,
+        "money": money,
+        "day": day,
+    }
     return environment.get_template(name)
 
 
 def css() -> Markup:
     """The styles, to be embedded."""
     return Markup((HERE / "tear_sheet.css").read_text(encoding="utf-8"))
+
+
+def plotly_js() -> Markup:
+    """plotly.js to be embedded: the part that draws on two axes, a third of the whole.
+
+    `plotly-cartesian.min.js` is plotly.js-cartesian-dist-min as published, of the version that the
+    plotly package brings whole; licence and version stand in its first lines.
+    """
+    return Markup((HERE / "plotly-cartesian.min.js").read_text(encoding="utf-8"))
 
 
 def as_html(figure: Any, name: str, height: int) -> Markup:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from backtest.report import style
-from backtest.report.page import as_html, css, template, write_page
+from backtest.report.embedded import data_block
+from backtest.report.page import as_html, css, plotly_js, template, write_page
 from backtest.report.words import trials
 from backtest.sweep import SweepPlan, SweepResult
 from market.errors import ConfigError
@@ -33,31 +33,49 @@ def write_sweep_page(
     *,
     title: str,
     heat: tuple[str, str] | None = None,
+    caveats: Sequence[str] = (),
 ) -> Path:
     """Write the page to `path` and return it; an older page is replaced whole.
 
     heat: the two settings of the heat map; None: the first two with several values. Raises
-    ConfigError for one the sweep did not vary.
+    ConfigError for one the sweep did not vary. caveats: sentences to show above the figures.
     """
     axes = _axes(result, heat)
     ranked = result.table.with_columns(pl.col("sharpe").fill_nan(None)).sort(
         "sharpe", descending=True, nulls_last=True
     )
+    top = ranked.head(SHOWN).with_columns(pl.col(pl.Float64).fill_null(float("nan"))).to_dicts()
     html = template("sweep.html.j2").render(
         title=title,
+        figures=data_block(
+            {
+                "kind": "sweep",
+                "title": title,
+                "varied": result.varied,
+                "points": len(plan.points),
+                "trials": result.trials,
+                "first_bar": str(plan.span[0])[:10],
+                "last_bar": str(plan.span[1])[:10],
+                "deflated_sharpe": result.deflated_sharpe,
+                "probability_of_overfitting": result.overfitting.probability,
+                "walk_forward_sharpe": result.walk_forward_sharpe,
+                "top": top,
+            }
+        ),
         result=result,
         trials=trials(result.trials),
         points=len(plan.points),
         first=str(plan.span[0])[:10],
         last=str(plan.span[1])[:10],
         best=result.table.row(result.best, named=True),
-        top=ranked.head(SHOWN).with_columns(pl.col(pl.Float64).fill_null(float("nan"))).to_dicts(),
+        top=top,
         axes=axes,
         heat=as_html(_heat(result, axes), "heat", 420) if axes else None,
         sharpes=as_html(_sharpes(result), "sharpes", 300),
         logits=as_html(_logits(result), "logits", 260),
+        caveats=caveats,
         css=css(),
-        plotly_js=Markup(get_plotlyjs()),
+        plotly_js=plotly_js(),
     )
     return write_page(html, path)
 

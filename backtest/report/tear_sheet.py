@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from backtest.report import charts
-from backtest.report.page import as_html, css, template, write_page
+from backtest.figures.through_time import rolling_window, worst_falls
+from backtest.figures.trades import by_group, by_symbol, holdings
+from backtest.report import charts, time_charts
+from backtest.report.embedded import data_block
+from backtest.report.page import as_html, css, plotly_js, template, write_page
 from backtest.report.words import NOTHING, headline, signed, trials, what_is_traded
 from backtest.results import BacktestResult
 from market.settings import flat
@@ -52,13 +54,59 @@ def render(result: BacktestResult) -> str:
         years=monthly_returns(result.strategy.daily),
         facts=facts(result),
         css=css(),
-        plotly_js=Markup(get_plotlyjs()),
+        figures=data_block(figures(result)),
+        plotly_js=plotly_js(),
         equity=as_html(charts.equity(result), "equity", 400),
         drawdowns=as_html(charts.drawdowns(result), "drawdowns", 240),
+        exposures=as_html(time_charts.exposures(result), "exposure", 220),
+        rolled=as_html(time_charts.rolled(result), "rolling", 460),
+        window=rolling_window(result.strategy.daily.height - 1, result.periods_per_year),
+        histogram=as_html(time_charts.histogram(result), "histogram", 290),
+        by_year=as_html(time_charts.years(result), "years", 290),
+        falls=worst_falls(
+            result.strategy.daily["equity"].to_numpy(),
+            result.strategy.daily["timestamp"].to_numpy(),
+        ),
+        symbols=profits(by_symbol(result.trades), "symbol"),
+        groups=profits(by_group(result.trades, result.groups), "group") if result.groups else [],
+        positions=last_positions(result),
+        quantiles=as_html(charts.quantiles(result), "quantiles", 290)
+        if result.quantiles.height
+        else None,
+        decay=as_html(charts.decay(result), "decay", 290) if result.decay.height else None,
         trading=as_html(charts.trading(result), "trading", 380),
         ic=as_html(charts.information_coefficient(result), "ic", 300),
         fans=[as_html(charts.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],
     )
+
+
+def profits(frame: pl.DataFrame, name: str, most: int = 8) -> list[tuple[str, int, float, float]]:
+    """(name, trades, profit, fees) of the best and the worst; of few, all."""
+    rows = list(frame.select(name, "trades", "pnl", "fee").iter_rows())
+    return rows if len(rows) <= 2 * most else rows[:most] + rows[-most:]
+
+
+def last_positions(result: BacktestResult, most: int = 20) -> pl.DataFrame:
+    """symbol, shares, value, weight at the last close, the largest first."""
+    held = holdings(result.strategy.simulation, result.prices)
+    last = held.filter(pl.col("timestamp") == result.strategy.daily["timestamp"][-1])
+    return last.sort(pl.col("value").abs(), descending=True).head(most)
+
+
+def figures(result: BacktestResult) -> dict[str, Any]:
+    """What the page shows, for programs: headline figures, settings and equity by bar."""
+    return {
+        "kind": "backtest",
+        "title": result.settings.title,
+        "summary": result.summary(),
+        "settings": flat(result.settings),
+        "provenance": dict(result.provenance),
+        "caveats": list(result.caveats),
+        "timestamps": [f"{t:%Y-%m-%d %H:%M}" for t in result.strategy.daily["timestamp"]],
+        "books": [
+            {"name": book.name, "equity": book.daily["equity"].to_list()} for book in result.books
+        ],
+    }
 
 
 def monthly_returns(daily: pl.DataFrame) -> list[tuple[int, list[Cell], Cell]]:

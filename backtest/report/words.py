@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from backtest.results import BacktestResult, Metrics
 
 MINUS, TIMES, NOTHING = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EM DASH}"
@@ -164,6 +166,22 @@ def what_is_traded(result: BacktestResult) -> str:
 
 def amount(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:,.0f}"
+
+
+def money(value: float) -> str:
+    """Thousands without decimals, small amounts with the digits that say something."""
+    if math.isnan(value):
+        return NOTHING
+    shown = f"{value:,.0f}" if abs(value) >= 1000 or value == 0 else f"{value:,.4g}"
+    return shown.replace("-", MINUS)
+
+
+def day(value: np.datetime64) -> str:
+    """The day, and the time where it is not midnight."""
+    minute = value.astype("datetime64[m]")
+    midnight = minute == minute.astype("datetime64[D]")
+    text = str(np.datetime_as_string(minute, unit="D" if midnight else "m"))
+    return text.replace("T", " ")
 
 
 def percent(value: float) -> str:

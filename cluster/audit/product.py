@@ -78,30 +78,17 @@ class ProductPipeline:
         return stages
 
     def _past(self, history: MarketHistory, series: dict[str, SymbolSeries]) -> PastForecasts:
-        symbols: list[str] = []
-        as_ofs: list[np.datetime64] = []
-        logs: dict[str, list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = {}
-        sigma = []
-        for as_of in self.past:
-            tasks = self._tasks(history, series, as_of)
-            if not tasks:
-                continue
-            windows = self._windows(tasks)
-            sources = {MODEL: self._sampled(windows)} | baseline_paths(
-                CANDIDATES, windows, self.paths, 0
-            )
-            for name, paths in sources.items():
-                logs.setdefault(name, []).append(log_closes(paths))
-            sigma.append(bar_volatility(windows.values_BLF))
-            symbols += windows.symbols
-            as_ofs += [as_of.close_us] * len(windows)
-        as_of_N = np.array(as_ofs, dtype="datetime64[us]")
-        made = outcomes(history, symbols, as_of_N, self.horizon)
+        tasks = [task for as_of in self.past for task in self._tasks(history, series, as_of)]
+        windows = self._windows(tasks)
+        sources = {MODEL: self._sampled(windows)} | baseline_paths(
+            CANDIDATES, windows, self.paths, 0
+        )
+        made = outcomes(history, list(windows.symbols), windows.as_of_B, self.horizon)
         return PastForecasts(
-            symbols=tuple(symbols),
-            as_of_N=as_of_N,
-            members={name: np.concatenate(parts) for name, parts in logs.items()},
-            sigma_N=np.concatenate(sigma),
+            symbols=windows.symbols,
+            as_of_N=windows.as_of_B,
+            members={name: log_closes(paths) for name, paths in sources.items()},
+            sigma_N=bar_volatility(windows.values_BLF),
             actual_NH=made.log_return_NH,
             ended_NH=made.ended_NH,
         )

@@ -46,6 +46,8 @@ def backtest(settings: BacktestRequest, output: Output) -> None:
         if settings.export is not None:
             write_tables(result, settings.export, settings.export_form)
     output.result(result.summary() | {"report": str(path.resolve())}, lambda c: show(result, c))
+    if "venue" in result.provenance:
+        output.line(f"venue: {result.provenance['venue']}")
     output.line(f"tear sheet: {path.resolve()}")
 
 
@@ -65,6 +67,7 @@ def load(request: BacktestRequest) -> dict[str, Any]:
     from backtest.fills.prices import BAR_COLUMNS
     from backtest.scores.own import read_scores
     from backtest.scores.reading import read_actions, read_groups, read_table, read_terms
+    from cluster.commands.backtest_venue import stored_actions, with_venue
     from market.lake.history import MarketHistory
 
     history = MarketHistory.open(request.store, version=request.store_version)
@@ -114,8 +117,19 @@ def load(request: BacktestRequest) -> dict[str, Any]:
         loaded["terms"] = read_terms(request.terms)
     if request.actions is not None:
         loaded["actions"] = read_actions(request.actions)
+    elif request.store_actions and (own := stored_actions(history)) is not None:
+        loaded["actions"] = own
+        provenance["corporate actions"] = f"{own.height:,} of the store, of its raw prices"
     loaded["sessions_per_year"] = _sessions_per_year(history.spec.venue)
     bars = history.scan(start=start).select(BAR_COLUMNS).collect()
+    if request.venue_costs:
+        span = bars["session"].min(), bars["session"].max()
+        made = with_venue(
+            loaded["settings"], loaded.get("terms"), history.spec.venue,
+            bars["symbol"].unique().sort().to_list(), span,  # type: ignore[arg-type]
+        )  # fmt: skip
+        loaded |= {"settings": made.settings, "terms": made.terms}
+        provenance["venue"] = made.words
     return loaded | {"bars": bars, "provenance": provenance}
 
 

@@ -5,6 +5,9 @@ Heavy modules load inside the command.
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -84,18 +87,32 @@ def demo(
         result = backtest_command.run(request)
         path = write_tear_sheet(result, request.report)
     backtest_command.show(result, console)
+    console_command = [
+        *(_own_name(), "serve", "--store", str(out / "store")),
+        *("--forecasts", str(out / "forecasts"), "--reports", str(out)),
+    ]
     output.result(
         {
             "forecast": report.summary(),
             "backtest": result.summary(),
             "report": str(path.resolve()),
+            "console": shlex.join(console_command),
             "seconds": round(time.monotonic() - begun, 1),
         },
         "The simulated market has no direction to predict: a fair test finds a rank IC near 0.\n"
         "Its volatility can be: wider intervals on the page are followed by larger moves.\n"
         f"tear sheet: {path.resolve()}\n"
-        f"done in {time.monotonic() - begun:.0f} s",
+        f"done in {time.monotonic() - begun:.0f} s\n"
+        f"look around in it: {shlex.join(console_command)}",
     )
+
+
+def _own_name() -> str:
+    """The program as a shell finds it: by name where that leads to this one, or by its path."""
+    found = shutil.which("candlecast")
+    this = Path(sys.argv[0])
+    same = found is not None and this.exists() and Path(found).samefile(this)
+    return "candlecast" if same or this.stem != "candlecast" else str(this)
 
 
 def _simulated(out: Path, symbols: int, output: Output) -> MarketHistory:

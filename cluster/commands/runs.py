@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from cluster.commands.options import add, examples
 from cluster.commands.output import AsJson, Output, Quiet, facts, table
+from cluster.forecasting.comparison import compare_runs, find_run
 from market.secrets import hidden
 from market.table.forecasts import ForecastTable
 from market.table.schema import RunRecord
@@ -32,7 +33,6 @@ def register(app: typer.Typer) -> None:
 def ls(out: Out, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the runs of a table, and which one each `latest` points to."""
     from market.leases import live_leases
-    from market.table.forecasts import ForecastTable
     from market.table.vacuum import lease_name
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -74,11 +74,9 @@ def ls(out: Out, as_json: AsJson = False, quiet: Quiet = False) -> None:
 @examples("candlecast runs show 3f2a --out forecasts")
 def show(run: RunId, out: Out, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Show one run: what was asked, what was left out and why, and where its rows are."""
-    from market.table.forecasts import ForecastTable
-
     output = Output(as_json=as_json, quiet=quiet)
     forecasts = ForecastTable(out)
-    record = _find(forecasts, run)
+    record = find_run(forecasts, run)
     plan = forecasts.plan(record.run_id)
     told = facts()
     told.add_row("run", f"{record.run_id} ({record.status})")
@@ -133,42 +131,11 @@ def diff(
 
     Rows that another run replaced are read from the table version that still shows them.
     """
-    import polars as pl
-
-    from market.table.forecasts import ForecastTable
-
     output = Output(as_json=as_json, quiet=quiet)
     forecasts = ForecastTable(out)
-    one, other = _find(forecasts, first), _find(forecasts, second)
-    asked = {}
-    for key in sorted({*one.identity, *other.identity}):
-        values = [str(record.identity.get(key, "")) for record in (one, other)]
-        if values[0] != values[1]:
-            asked[key] = values
-    index = ["as_of", "symbol", "step"]
-    columns = [*index, "close_q50", "p_up"]
-    a, b = (forecasts.rows_of(record).select(columns) for record in (one, other))
-    both = a.join(b, on=index, how="inner", suffix="_other")
-    found: dict[str, Any] = {
-        "runs": [one.run_id, other.run_id],
-        "identity": asked,
-        "rows_in_both": both.height,
-        "rows_only_in_first": a.height - both.height,
-        "rows_only_in_second": b.height - both.height,
-    }
-    if both.height:
-        change = both.select(
-            (pl.col("close_q50_other") / pl.col("close_q50") - 1).abs().alias("median"),
-            (pl.col("p_up_other") - pl.col("p_up")).abs().alias("p_up"),
-        )
-        median, p_up = (change[name].to_numpy() for name in ("median", "p_up"))
-        equal = both.filter(pl.col("close_q50") == pl.col("close_q50_other")).height
-        found |= {
-            "median_close_differs_at_most": float(median.max()),
-            "median_close_differs_on_average": float(median.mean()),
-            "p_up_differs_at_most": float(p_up.max()),
-            "equal_medians": equal,
-        }
+    one, other = find_run(forecasts, first), find_run(forecasts, second)
+    found = compare_runs(forecasts, one, other)
+    asked = found["identity"]
 
     def shown(console: Console) -> None:
         rows = table("identity", one.run_id, other.run_id)
@@ -177,10 +144,10 @@ def diff(
             rows.add_row(key, *cells)
         console.print(rows if asked else "The two runs were asked for the same.")
         output.line(
-            f"rows: {both.height:,} in both, {found['rows_only_in_first']:,} only in the first, "
-            f"{found['rows_only_in_second']:,} only in the second"
+            f"rows: {found['rows_in_both']:,} in both, {found['rows_only_in_first']:,} only in the "
+            f"first, {found['rows_only_in_second']:,} only in the second"
         )
-        if both.height:
+        if found["rows_in_both"]:
             output.line(
                 f"median close differs by up to {found['median_close_differs_at_most']:.2%} (mean "
                 f"{found['median_close_differs_on_average']:.2%}), p_up by up to "
@@ -210,7 +177,6 @@ def vacuum(
 
     Older table versions stay readable, and nothing of a run that somebody works on is touched.
     """
-    from market.table.forecasts import ForecastTable
     from market.table.vacuum import vacuum as tidy
 
     found = tidy(
@@ -233,19 +199,6 @@ def vacuum(
         f"file(s), {len(found.leases)} dead lease(s): {found.bytes / 1e6:.1f} MB; kept the staging "
         f"of {len(found.kept)} run(s) at work or to be resumed",
     )
-
-
-def _find(forecasts: ForecastTable, run: str) -> RunRecord:
-    from market.errors import StoreError
-
-    found = [record for record in forecasts.runs() if record.run_id.startswith(run)]
-    if len(found) != 1:
-        known = ", ".join(record.run_id for record in (found or forecasts.runs())[:5]) or "none"
-        what = "several runs begin so" if found else "no such run"
-        raise StoreError(
-            f"{forecasts.folder}: {run}: {what}; 'candlecast runs ls' shows them ({known})"
-        )
-    return found[0]
 
 
 def _span(record: RunRecord) -> str:

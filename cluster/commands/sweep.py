@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
 def sweep(request: SweepRequest, output: Output) -> None:
     """Backtest a grid of settings; say how likely the best one is luck."""
     from backtest import run_backtest, write_tear_sheet
+    from backtest.report.caveats import suspected
     from backtest.report.sweep_page import write_sweep_page
     from cluster.commands.backtest import load
     from cluster.sweep import run_sweep
@@ -53,7 +54,11 @@ def sweep(request: SweepRequest, output: Output) -> None:
             "title": f"{request.title}: the best of {result.trials:,}",
         }
     )
-    page_path = write_sweep_page(result, plan, request.page, title=request.title, heat=request.heat)
+    caveats = suspected(loaded["bars"], loaded.get("actions"))
+    page_path = write_sweep_page(
+        result, plan, request.page, title=request.title, heat=request.heat,
+        caveats=(*caveats, *_venue(loaded)),
+    )  # fmt: skip
     sheet = write_tear_sheet(run_backtest(**loaded | {"settings": best}), request.report)
     files = {
         "table": request.table.resolve(),
@@ -62,8 +67,15 @@ def sweep(request: SweepRequest, output: Output) -> None:
     }
     output.result(_summary(result) | {"files": files}, lambda console: _show(result, console))
     output.line(f"{len(plan.points):,} combinations in {seconds:.1f} s")
+    for caveat in caveats:
+        output.line(caveat)
     for name, path in files.items():
         output.line(f"{name}: {path}")
+
+
+def _venue(loaded: dict[str, Any]) -> tuple[str, ...]:
+    words = loaded["provenance"].get("venue")
+    return () if words is None else (f"Venue: {words}.",)
 
 
 def _summary(result: SweepResult) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def register(app: typer.Typer) -> None:
 
 
 @from_settings(
-    "candlecast train tokenizer --config train/nano_tokenizer.yaml --store store --out tokenizer",
+    "candlecast train tokenizer --config train/returns_tokenizer.yaml --store store "
+    "--out tokenizer",
     "candlecast train tokenizer --config train/finetune_tokenizer.yaml --store store --from nano "
     "--out tokenizer --set optimiser.steps=500",
     config=True,
@@ -38,7 +39,7 @@ def tokenizer(place: TokenizerPlace, settings: TokenizerTraining, output: Output
 
 
 @from_settings(
-    "candlecast train predictor --config train/nano_predictor.yaml --store store "
+    "candlecast train predictor --config train/returns_predictor.yaml --store store "
     "--tokenizer tokenizer --out predictor",
     "candlecast train predictor --config train/finetune_predictor.yaml --store store --from nano "
     "--tokenizer nano --out predictor",

@@ -7,10 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from backtest.report.page import as_html, css, template, write_page
+from backtest.report.page import as_html, css, plotly_js, template, write_page
 from backtest.report.style import EQUAL, GAIN, HOLD, LOSS, STRATEGY, ZERO, styled
 from cluster.evaluation.report import EvaluationReport
 from forecaster.evaluation.figures import COVERAGES, PIT_BINS
@@ -44,7 +42,7 @@ def write_evaluation_page(report: EvaluationReport, path: Path, *, title: str) -
         pit=as_html(_pit(made.steps, judged), "pit", 300),
         reliability=as_html(_reliability(made.steps, judged), "reliability", 320),
         css=css(),
-        plotly_js=Markup(get_plotlyjs()),
+        plotly_js=plotly_js(),
     )
     return write_page(html, path)
 

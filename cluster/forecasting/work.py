@@ -11,9 +11,7 @@ import numpy as np
 
 from cluster.forecasting.isolation import Pass
 from forecaster.calibration.gate import Fitted
-from forecaster.interface import SamplingParams
-from forecaster.kronos.engine import Precision
-from forecaster.kronos.pipeline import Overflow
+from forecaster.interface import Overflow, Precision, SamplingParams
 from market.spec import StoreSpec
 from market.storage import Folder
 from market.windows import SymbolSeries, Window

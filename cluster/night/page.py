@@ -12,6 +12,7 @@ from backtest.report.page import template
 from cluster.forecasting.reasons import kinds
 from cluster.night.report import NightReport
 from cluster.night.settings import NightlySettings
+from market.flags import Flag
 from market.table.forecasts import ForecastTable
 from market.table.schema import RunRecord
 
@@ -52,6 +53,7 @@ def night_page(settings: NightlySettings, night: NightReport) -> str:
         horizon=record.settings["horizon"] if record else 0,
         paths=record.settings["paths"] if record else 0,
         in_sample=bool(record and any(each.in_sample for each in record.dates)),
+        suspected=_suspected(settings, record),
     )
 
 
@@ -78,6 +80,27 @@ def _outlook(settings: NightlySettings, record: RunRecord) -> list[_Bar]:
         .collect()
     )
     return [_Bar(*row) for row in rows.iter_rows()]
+
+
+def _suspected(settings: NightlySettings, record: RunRecord | None) -> str | None:
+    """How many symbols moved as if by a split that no action explains, in words."""
+    if record is None:
+        return None
+    night = max(record.dates, key=lambda each: each.as_of)
+    left = sum(each.count for each in kinds(record.skipped) if each.words == "suspected split")
+    taken: list[str] = []
+    if "steps" in night.versions:
+        flagged = pl.col("flags") & int(Flag.SUSPECTED_SPLIT) != 0
+        rows = ForecastTable(settings.out, night.versions).scan(record.model_id, record.run_id)
+        rows = rows.filter((pl.col("as_of") == night.as_of) & flagged)
+        taken = rows.select("symbol").unique().sort("symbol").collect()["symbol"].to_list()
+    if not left and not taken:
+        return None
+    said = [f"{left} left out for it" if left else ""]
+    if taken:
+        more = f" and {len(taken) - 5} more" if len(taken) > 5 else ""
+        said.append(f"forecast all the same: {', '.join(taken[:5])}{more}")
+    return ", ".join(each for each in said if each)
 
 
 def _reasons(record: RunRecord | None) -> list[tuple[str, int, str]]:

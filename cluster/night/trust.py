@@ -91,10 +91,12 @@ def earlier_nights(
                     ratios.get(h, float("nan")),
                 )
             )  # fmt: skip
-    return Trust(len(days), tuple(steps), _alarm(steps)) if steps else None
+    return Trust(len(days), tuple(steps), drift_alarm(steps)) if steps else None
 
 
-def _alarm(steps: list[StepTrust]) -> str | None:
+def drift_alarm(steps: list[StepTrust]) -> str | None:
+    """What has drifted, in words: the step whose coverage is furthest from nominal, where its t
+    exceeds ALARM_T; None without."""
     far = [each for each in steps if abs(each.coverage_t) > ALARM_T]
     if not far:
         return None

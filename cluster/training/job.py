@@ -26,7 +26,7 @@ from cluster.session import require_cpus, training_session
 from cluster.training.progress import following
 from cluster.training.request import TrainingRequest
 from cluster.training.series import SeriesSource, ensure, lake_source, simulated_source
-from forecaster.kronos.checkpoint import TRAINING_RECORD
+from forecaster.hub import TRAINING_RECORD
 from forecaster.registry import KNOWN, TIMELLM, Part, cutoff_of, part_of
 from forecaster.training.checkpoints import Checkpoints
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError

@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from backtest.report import style
-from backtest.report.page import as_html, css, template, write_page
-from forecaster.kronos.checkpoint import TRAINING_RECORD
+from backtest.report.page import as_html, css, plotly_js, template, write_page
+from forecaster.hub import TRAINING_RECORD
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.timellm.model import PointModel
 from forecaster.training.data.pools import TrainingBatch, validation_batches
@@ -47,7 +45,7 @@ def write_training_page(run: TrainingRun, out: Path, page: Path, *, workers: int
         **_shown(run, out),
         facts=_facts(run, record, workers),
         css=css(),
-        plotly_js=Markup(get_plotlyjs()),
+        plotly_js=plotly_js(),
     )
     return write_page(html, page)
 

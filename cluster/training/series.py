@@ -30,6 +30,7 @@ from forecaster.training.simulations import SimulatedMarkets
 from market.lake.history import MarketHistory
 from market.leases import hold
 from market.storage import Folder
+from market.windows import continuous_values
 
 _SYMBOLS_PER_TASK = 64
 _BUILDER_CPUS = 0.5
@@ -154,5 +155,5 @@ def _write_part(
         one = found[symbol]
         if len(one) != length:
             raise TrainingError(f"{symbol}: {len(one)} bars read, the store's index says {length}")
-        fill(folder, first, one.values_NF, one.timestamps_N)
+        fill(folder, first, continuous_values(one), one.timestamps_N)
     return sum(length for _, _, length in places)

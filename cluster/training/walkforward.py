@@ -19,7 +19,7 @@ from cluster.settings import ForecastSettings, HowToForecast
 from cluster.training.job import TrainingReport, run_training
 from cluster.training.request import TrainingRequest, Workforce
 from cluster.training.walkforward_settings import WalkForwardSettings
-from forecaster.kronos.checkpoint import TRAINING_RECORD
+from forecaster.hub import TRAINING_RECORD
 from forecaster.registry import KNOWN, cutoff_of, resolve_model
 from forecaster.training.config import (
     DataRules,

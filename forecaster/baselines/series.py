@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forecaster.interface import CLOSE, SamplePaths, SamplingParams, TimeArray, WindowBatch
-from forecaster.kronos.sampling import noise_key
+from forecaster.noise import noise_key
 from forecaster.normalize import normalise
 from market.errors import ForecastInputError
 

@@ -15,7 +15,7 @@ from forecaster.calibration.conformal import Map, mapped, standardised
 from forecaster.calibration.direction import turned
 from forecaster.calibration.parameters import Calibration
 from forecaster.calibration.pool import pooled
-from forecaster.calibration.spread import blended, deviations
+from forecaster.calibration.spread import blended, deviations, reordered
 
 Array = npt.NDArray[np.float64]
 Members = npt.NDArray[np.floating]
@@ -48,12 +48,13 @@ def calibrated_closes(
     pool, source_S = pooled(ready, calibration.weights)
     middle, spread, unit = standardised(pool)
     residuals = Map(calibration.knots, calibration.upper, calibration.lower)
-    width_NH = np.exp(at.adaptive) * spread
+    width_NH = np.exp(calibration.adaptive) * spread
     close = middle[:, None] + width_NH[:, None] * mapped(unit, residuals)
     close = close + turned(close, at.up_factor, at.up_share)[:, None]
+    close = reordered(close, calibration.memory)
     stretch = np.where(
         source_S[None, :, None] == 0, ratio_NH[:, None], np.ones_like(ratio_NH)[:, None]
-    ) * np.exp(at.adaptive)
+    ) * np.exp(calibration.adaptive)
     return CalibratedCloses(close, source_S, stretch)
 
 
@@ -62,7 +63,7 @@ def moved_model(
 ) -> tuple[Array, Array]:
     """The model's members with mean and spread corrected, and by what their spread changed."""
     at = calibration.at(model_NSH.shape[2])
-    mean, spread, unit = deviations(model_NSH, calibration.memory)
+    mean, spread, unit = deviations(model_NSH)
     other = np.asarray(fhs_NSH, np.float64).std(axis=1, ddof=1)
     target = at.spread_factor * blended(spread, other, calibration.model_share)
     centre = at.mean_factor * mean + at.mean_shift * unit_NH

@@ -32,7 +32,7 @@ KNOT_MEMBERS = 16
 """Members of each ensemble that the pool's own residuals are read from: they are plenty."""
 NOMINAL = 0.8
 """Coverage that the tracker holds."""
-GAIN = 0.25
+GAIN = 0.15
 """Log spread per date of wholly missed intervals, before it is divided by the overlap."""
 _TINY = 1e-12
 
@@ -115,12 +115,14 @@ def _stretch(size: Array, knots: Sequence[float], to: Sequence[float]) -> Array:
 def track(
     members_NSK: Array, actual_NK: Array, ended_NK: TimeArray, as_of_D: TimeArray, date_N: Int,
     overlap_K: Int,
-) -> Array:  # fmt: skip
-    """Log factor of the spread per step after all misses that are known, (K,).
+) -> float:  # fmt: skip
+    """Log factor of the spread after all misses that are known.
 
-    Every date is forecast with the factor known then. A date's share of outcomes outside the
-    NOMINAL interval, minus the nominal share, moves the factor once its step has ended; the step's
-    gain is divided by how many dates are under way at once, since all of them report late.
+    Every date is forecast with the factor known then. The share of its outcomes outside the NOMINAL
+    interval, minus the nominal share, moves the factor once each step has ended. One factor serves
+    all steps: volatility that changes moves them all, and a few symbols of one date say little of
+    one step. A step's gain is divided by how many dates are under way at once, since all of them
+    report late.
     """
     middle, spread, unit = standardised(members_NSK)
     tail = (1 - NOMINAL) / 2
@@ -128,9 +130,9 @@ def track(
     low_NK, high_NK = ensemble_quantiles(np.moveaxis(ordered, 1, 0), (tail, 1 - tail))
     residual_NK = (actual_NK - middle) / spread
     n_dates, n_steps = len(as_of_D), members_NSK.shape[2]
-    gain_K = GAIN / (1 + overlap_K)
-    log_K = np.zeros(n_steps)
-    used_DK = np.zeros((n_dates, n_steps))
+    gain_K = GAIN / n_steps / (1 + overlap_K)
+    log, begun = 0.0, 0
+    used_D = np.zeros(n_dates)
     known_NK = np.isfinite(residual_NK)
     ended_DK = np.full((n_dates, n_steps), np.datetime64("NaT", "us"))
     rows_D = [np.flatnonzero(date_N == d) for d in range(n_dates)]
@@ -143,15 +145,14 @@ def track(
         (ended_DK[d, k], d, k)
         for d in range(n_dates) for k in range(n_steps) if not np.isnat(ended_DK[d, k])
     )  # fmt: skip
-    begun = 0
     for moment, d, k in waiting:
         while begun < n_dates and as_of_D[begun] < moment:
-            used_DK[begun] = log_K
+            used_D[begun] = log
             begun += 1
         rows = rows_D[d][known_NK[rows_D[d], k]]
-        factor = np.exp(used_DK[d, k])
+        factor = np.exp(used_D[d])
         outside = (residual_NK[rows, k] > factor * high_NK[rows, k]) | (
             residual_NK[rows, k] < factor * low_NK[rows, k]
         )
-        log_K[k] += gain_K[k] * (float(outside.mean()) - (1 - NOMINAL))
-    return log_K
+        log += gain_K[k] * (float(outside.mean()) - (1 - NOMINAL))
+    return float(log)

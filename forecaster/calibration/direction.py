@@ -14,8 +14,9 @@ from forecaster.hac import per_date
 Array = npt.NDArray[np.float64]
 Int = npt.NDArray[np.integer]
 
-PRIOR_DATES = 20.0
-"""Dates' worth of weight for a share of one half."""
+PRIOR_DATES = 250.0
+"""Dates' worth of weight for a share of one half: a year of an index's drift moves the share of one
+day by .02 or .03, and 60 dates know it to .065."""
 
 
 def fit_direction(

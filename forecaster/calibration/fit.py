@@ -10,20 +10,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from forecaster.calibration.closes import moved_model
+from forecaster.calibration.closes import calibrated_closes, moved_model
 from forecaster.calibration.conformal import LEVELS, fit_map, mapped, standardised, track
 from forecaster.calibration.direction import fit_direction, p_up
 from forecaster.calibration.location import fit_location
 from forecaster.calibration.parameters import Calibration
 from forecaster.calibration.past import MODEL, POOLED, PastForecasts, fit_steps
 from forecaster.calibration.pool import fit_weights, pooled
-from forecaster.calibration.spread import blended, deviations, fit_memory, fit_spread
+from forecaster.calibration.spread import deviations, fit_memory, fit_spread
 
 Array = npt.NDArray[np.float64]
 
 FIT_WINDOWS = 1200
 FIT_PATHS = 64
 """What a fit looks at: more windows of the same dates say little new."""
+MEMORY_WINDOWS = 400
+"""And the fit of how paths move, which needs whole paths."""
 
 
 def identity(steps: tuple[int, ...]) -> Calibration:
@@ -32,7 +34,7 @@ def identity(steps: tuple[int, ...]) -> Calibration:
     return Calibration(
         steps=steps, mean_factor=one, mean_shift=zero, model_share=1.0, spread_factor=one,
         memory=0.0, weights=(1.0, 0.0, 0.0), knots=LEVELS, upper=LEVELS, lower=LEVELS,
-        adaptive=zero, up_factor=one, up_share=(0.5,) * len(steps),
+        adaptive=0.0, up_factor=one, up_share=(0.5,) * len(steps),
     )  # fmt: skip
 
 
@@ -41,7 +43,7 @@ def fit(past: PastForecasts) -> Calibration:
 
     past: what is known (`PastForecasts.known_by`); unknown outcomes are NaN and weigh nothing. The
     stages are fitted one after the other, each on what the ones before make of the paths: mean,
-    spread, memory, pool, residual map, tracker, P(up).
+    spread, pool, residual map, tracker, P(up), memory.
     """
     past = past.learnable().thinned(FIT_WINDOWS, FIT_PATHS)
     steps = fit_steps(past.horizon)
@@ -49,11 +51,9 @@ def fit(past: PastForecasts) -> Calibration:
     lags_K, unit_NK = past.overlap_H[at], past.unit_NH[:, at]
     actual_NK, date_N, n_dates = past.actual_NH[:, at], past.date_N, len(past.as_of_D)
     weight_NK = _weights(actual_NK, date_N, n_dates)
-    known_K = np.array([len(np.unique(date_N[w > 0])) for w in weight_NK.T])
-    effective_K = known_K / (1.0 + lags_K)
 
     model, fhs = past.members[MODEL], past.members[POOLED[0]]
-    mean, spread, unit = deviations(model, 0.0)
+    mean, spread, unit = deviations(model)
     factor_K, shift_K = fit_location(
         mean[:, at] / unit_NK, actual_NK / unit_NK, date_N, n_dates, lags_K
     )
@@ -61,16 +61,13 @@ def fit(past: PastForecasts) -> Calibration:
     other = np.asarray(fhs, np.float64).std(axis=1, ddof=1)
     share, spread_K = fit_spread(
         centre_NK, spread[:, at], other[:, at], unit[..., at], actual_NK, unit_NK, weight_NK,
-        steps, effective_K,
+        steps, date_N, lags_K,
     )  # fmt: skip
-    spread_H = np.interp(np.log(np.arange(1, past.horizon + 1)), np.log(steps), spread_K)
-    memory = fit_memory(
-        model, blended(spread, other, share) * spread_H, past.actual_NH, past.sigma_N
-    )
-    first = _calibration(
-        steps, mean_factor=factor_K, mean_shift=shift_K, model_share=share,
-        spread_factor=spread_K, memory=memory,
-    )  # fmt: skip
+    found: dict[str, object] = {
+        "mean_factor": factor_K, "mean_shift": shift_K, "model_share": share,
+        "spread_factor": spread_K,
+    }  # fmt: skip
+    first = _calibration(steps, **found)
     moved, _ = moved_model(model, fhs, past.unit_NH, first)
     parts = [np.asarray(each, np.float64)[..., at] for each in
              (moved, *(past.members[name] for name in POOLED))]  # fmt: skip
@@ -83,15 +80,22 @@ def fit(past: PastForecasts) -> Calibration:
         pool_unit, (actual_NK - middle) / width, by_step_NK, date_N, n_dates, int(lags_K.max())
     )
     pool = middle[:, None] + width[:, None] * mapped(pool_unit, residuals)
-    adaptive_K = track(pool, actual_NK, past.ended_NH[:, at], past.as_of_D, date_N, lags_K)
+    adaptive = track(pool, actual_NK, past.ended_NH[:, at], past.as_of_D, date_N, lags_K)
     up_NK = np.where(np.isfinite(actual_NK), (actual_NK > 0).astype(np.float64), np.nan)
     up_factor_K, up_share_K = fit_direction(p_up(pool), up_NK, date_N, n_dates, lags_K)
-    return _calibration(
-        steps, mean_factor=factor_K, mean_shift=shift_K, model_share=share,
-        spread_factor=spread_K, memory=memory, weights=weights, knots=residuals.knots,
-        upper=residuals.upper, lower=residuals.lower, adaptive=adaptive_K, up_factor=up_factor_K,
-        up_share=up_share_K,
-    )  # fmt: skip
+    found |= {
+        "weights": weights, "knots": residuals.knots, "upper": residuals.upper,
+        "lower": residuals.lower, "adaptive": adaptive, "up_factor": up_factor_K,
+        "up_share": up_share_K,
+    }  # fmt: skip
+    few = past.thinned(MEMORY_WINDOWS, FIT_PATHS)
+    made = calibrated_closes(
+        [few.members[name] for name in (MODEL, *POOLED)], few.sigma_N, _calibration(steps, **found)
+    )
+    found["memory"] = fit_memory(
+        made.close_NSH, few.actual_NH, few.sigma_N, few.date_N, int(few.overlap_H[-1])
+    )
+    return _calibration(steps, **found)
 
 
 def _weights(actual_NK: Array, date_N: npt.NDArray[np.int64], n_dates: int) -> Array:

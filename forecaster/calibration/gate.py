@@ -1,5 +1,9 @@
 """Which of raw, calibrated and baselines did best so far. Knows fits and scores.
 
+The calibrated forecast, a pool of the others, is published unless one of them had a CRPS lower by
+more than one standard error (the rule of Breiman et al. 1984): choosing among near equals by a few
+dozen dates costs more than it brings.
+
 Legend: N windows, H horizon, K fitted steps, D dates.
 """
 
@@ -23,7 +27,7 @@ from forecaster.calibration.past import (
     PastForecasts,
     fit_steps,
 )
-from forecaster.hac import per_date
+from forecaster.hac import date_mean, per_date
 from forecaster.scores import window_crps
 
 Array = npt.NDArray[np.float64]
@@ -73,22 +77,25 @@ def calibrate(past: PastForecasts, *, min_dates: int = MIN_DATES) -> Fitted:
             RAW, f"{UNCALIBRATED}: {dates} of {min_dates} past dates whose horizon has ended",
             dates, first, last, past.digest(), {}, None,
         )  # fmt: skip
-    ratios = walk_forward(past)
-    best = min(ratios, key=lambda name: (ratios[name], name))
-    calibration = fit(past)
+    relative = relative_crps(past)
+    ratios = {name: float(np.nanmean(each)) for name, each in relative.items()}
+    lowest = best = min(ratios, key=lambda name: (ratios[name], name))
+    ahead = date_mean(relative[CALIBRATED] - relative[lowest], int(past.overlap_H[-1]))
+    because = f"lowest CRPS of {dates} past dates"
+    if lowest != CALIBRATED and not ahead.mean > ahead.error:
+        best = CALIBRATED
+        because = f"CRPS of {dates} past dates within one error ({ahead.error:.3f}) of {lowest}'s"
     others = ", ".join(f"{name} {value:.3f}" for name, value in ratios.items() if name != best)
-    status = (
-        f"{best}: lowest CRPS of {dates} past dates, {ratios[best]:.3f} of the random walk "
-        f"({others})"
-    )
-    return Fitted(best, status, dates, first, last, past.digest(), ratios, calibration)
+    status = f"{best}: {because}, {ratios[best]:.3f} of the random walk ({others})"
+    return Fitted(best, status, dates, first, last, past.digest(), ratios, fit(past))
 
 
-def walk_forward(past: PastForecasts) -> dict[str, float]:
-    """CRPS relative to the random walk, mean over fitted steps, of what would have been published.
+def relative_crps(past: PastForecasts) -> dict[str, Array]:
+    """CRPS over the random walk's mean per date, (D,), mean over fitted steps; NaN for dates that
+    fitted the first block.
 
     The later half of the dates, in FOLDS blocks, is calibrated with a fit on what was known when
-    each block began; means are taken per date first.
+    each block began.
     """
     past = past.learnable().thinned(FIT_WINDOWS, FIT_PATHS)
     at = fit_steps(past.horizon) - 1
@@ -111,10 +118,18 @@ def walk_forward(past: PastForecasts) -> dict[str, float]:
             score_NK.setdefault(name, []).append(score)
         date_N.append(np.searchsorted(days, block.as_of_N))
     day_N = np.concatenate(date_N)
-    mean_K = {
-        name: np.array([np.nanmean(per_date(column, day_N, len(days))) for column in
-                        np.concatenate(parts).T])
+    score_DK = {
+        name: np.stack([per_date(column, day_N, len(days)) for column in
+                        np.concatenate(parts).T], axis=1)
         for name, parts in score_NK.items()
     }  # fmt: skip
-    base_K = mean_K[REFERENCE if REFERENCE in mean_K else POOLED[1]]
-    return {name: float((each / base_K).mean()) for name, each in mean_K.items()}
+    base_K = np.nanmean(score_DK[REFERENCE if REFERENCE in score_DK else POOLED[1]], axis=0)
+    return {name: _row_mean(each / base_K) for name, each in score_DK.items()}
+
+
+def _row_mean(value_DK: Array) -> Array:
+    """Mean of what is known in each row; NaN where nothing is."""
+    known = np.isfinite(value_DK)
+    total, count = np.where(known, value_DK, 0.0).sum(axis=1), known.sum(axis=1)
+    mean: Array = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return mean

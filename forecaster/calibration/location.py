@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float64]
 Int = npt.NDArray[np.integer]
 
 SIGNIFICANT = 2.0
-"""t of a bias that is removed."""
+"""t of a bias up to which nothing of it is removed."""
 
 
 def fit_location(
@@ -23,9 +23,10 @@ def fit_location(
     """Factor and shift per step, so that factor · mean + shift predicts the outcome.
 
     mean_NK, actual_NK: in volatilities; NaN where an outcome is not known. Least squares with every
-    date weighing the same. The shift is kept only where its HAC t-statistic exceeds SIGNIFICANT;
-    the factor is lowered by one HAC standard error, which costs little where the signal is real
-    and much less than believing noise, and held within 0 … 1.
+    date weighing the same. The shift is kept only where its HAC t-statistic exceeds SIGNIFICANT,
+    and the share 1 - (SIGNIFICANT / t)² of it (James & Stein 1961, positive part). The factor is
+    lowered by one HAC standard error, which costs little where the signal is real and much less
+    than believing noise, and held within 0 … 1.
     """
     n_steps = mean_NK.shape[1]
     factor_K, shift_K = np.zeros(n_steps), np.zeros(n_steps)
@@ -37,14 +38,15 @@ def fit_location(
         lags = int(lags_K[k])
         slope, shift, error = _regression(x_N, y_N, day_N, n_dates, lags, intercept=True)
         residual = per_date(y_N - slope * x_N, day_N, n_dates)
-        if abs(date_mean(residual, lags).t) > SIGNIFICANT:
+        t = date_mean(residual, lags).t
+        if abs(t) > SIGNIFICANT:
             shift_K[k] = shift
         else:
             slope, _, error = _regression(x_N, y_N, day_N, n_dates, lags, intercept=False)
         factor_K[k] = np.clip(slope - error, 0.0, 1.0)
         if shift_K[k]:
             mean_x, mean_y = (np.nanmean(per_date(v, day_N, n_dates)) for v in (x_N, y_N))
-            shift_K[k] = mean_y - factor_K[k] * mean_x
+            shift_K[k] = (1 - (SIGNIFICANT / t) ** 2) * (mean_y - factor_K[k] * mean_x)
     return factor_K, shift_K
 
 

@@ -20,7 +20,6 @@ class StepParameters(NamedTuple):
     mean_factor: Array
     mean_shift: Array
     spread_factor: Array
-    adaptive: Array
     up_factor: Array
     up_share: Array
 
@@ -38,7 +37,7 @@ class Calibration:
     """Exponent of the model's spread; 1 minus it goes to filtered historical simulation."""
     spread_factor: tuple[float, ...]
     memory: float
-    """Smoothing of each path's deviations from step to step, 0 … 1: takes false reversion out."""
+    """Smoothing of each path from step to step, -1 … 1: above 0 it takes false reversion out."""
     weights: tuple[float, float, float]
     """Shares of the published paths: model, filtered historical simulation, driftless bootstrap."""
     knots: tuple[float, ...]
@@ -47,7 +46,7 @@ class Calibration:
     """… and of the past's outcomes above …"""
     lower: tuple[float, ...]
     """… and below the middle: equal unless a drift is significant."""
-    adaptive: tuple[float, ...]
+    adaptive: float
     """Log factor of the spread that follows recent misses."""
     up_factor: tuple[float, ...]
     """Share of the forecast P(up) that is believed, 0 … 1; the rest is `up_share`."""

@@ -23,8 +23,6 @@ from market.errors import CheckpointError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-TRAINING_RECORD = "training.json"
-"""What a training run says of itself, beside the weights; published checkpoints have none."""
 DERIVED_BUFFERS = (".inv_freq", ".basis", ".group_basis")
 """Buffers that the constructor computes; a checkpoint may lack them."""
 

@@ -11,12 +11,12 @@ D model width, V vocabulary, R = B·S rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from forecaster.interface import SamplingParams
+from forecaster.interface import Precision, SamplingParams
 from forecaster.kronos.fused import FusedDependency, FusedStack, Product, UnitNorm
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.sampling import draw, filtered_probs
@@ -28,7 +28,6 @@ NUMERICS_VERSION = 3
 DECODED_ROWS = 1024
 """Sampled bars decoded at a time, about: enough for the products, few enough for the caches."""
 
-Precision = Literal["float32", "bfloat16"]
 Choose = Callable[[int, int, Tensor], Tensor]
 """(step, 0 for s1 | 1 for s2, logits (B, S, V)) → ids (B, S)."""
 

@@ -12,20 +12,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from forecaster.features import code_windows
-from forecaster.interface import CLOSE, SamplePaths, SamplingParams, WindowBatch
+from forecaster.interface import (
+    CLOSE,
+    Overflow,
+    Precision,
+    SamplePaths,
+    SamplingParams,
+    WindowBatch,
+)
 from forecaster.kronos.both_ways import SampledBars, generate_both_ways
 from forecaster.kronos.checkpoint import content_hash
-from forecaster.kronos.engine import NUMERICS_VERSION, Engine, Precision
+from forecaster.kronos.engine import NUMERICS_VERSION, Engine
 from forecaster.kronos.predictor import Kronos
-from forecaster.kronos.sampling import uniforms
 from forecaster.kronos.tiles import Generated, Tile, generate, tile_for, tiles_in_flight
 from forecaster.kronos.tokenizer import KronosTokenizer
+from forecaster.noise import uniforms
 from forecaster.normalize import CLIP
 from forecaster.repair import anchor_factor, repair
 from market.errors import CheckpointError, ForecastInputError
@@ -37,8 +44,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     TimeIndex = pd.Series | pd.DatetimeIndex
-
-Overflow = Literal["trim", "recompute"]
 
 
 def default_device() -> str:

@@ -2,8 +2,9 @@
 
 Knows transformers (imported inside, an extra) and files; nothing of series or prompts' wording.
 
-Prompts differ in length. A row's tokens and then its patches start at position 0, and what pads the
-shorter rows comes after them, masked: so a row's answer does not depend on its company, and any
+Prompts differ in length. A decoder on a processor reads rows one behind the other, unpadded (see
+`packed`). Else a row's tokens and then its patches start at position 0, and what pads the shorter
+rows comes after them, masked. Either way a row's answer does not depend on its company, and any
 backbone's own positions hold.
 
 Legend: B rows, P patches, T positions, E width, V vocabulary.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from forecaster.timellm import packed
 from market.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ class Backbone:
     """A language model whose weights never change."""
 
     def __init__(self, network: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-        """Raises CheckpointError for a network that cannot be fed with embeddings."""
+        """Raises CheckpointError for a network that cannot be fed with embeddings, or answers with
+        what is not a number."""
         self.network = network.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
@@ -41,6 +44,8 @@ class Backbone:
         self._opening: tuple[tuple[Any, ...], list[tuple[Tensor, Tensor]]] | None = None
         self.causal = _is_causal(self)
         self._goes_on = self.causal and _can_go_on(self)
+        self._runs: list[packed.Run] = []
+        self.packs = self._goes_on and self.device.type == "cpu" and _can_pack(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
         """Itself: copies of a model share what never changes."""
@@ -73,6 +78,9 @@ class Backbone:
         if self.device != device:
             self.network.to(device)
             self._opening = None
+            if self.packs:
+                cast(Any, self.network).set_attn_implementation("sdpa")
+                self.packs = False
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -97,6 +105,8 @@ class Backbone:
 
         shared: tokens that all prompts begin with; a causal network reads them once for all rows.
         """
+        if self.packs:
+            return self._read_packed(prompts, patches_BPE, shared)[..., :outputs].float()
         n_patches = patches_BPE.shape[1]
         begun = min(self.begun(ids, shared) for ids in prompts)
         rest = [ids[begun:] for ids in prompts]
@@ -118,6 +128,25 @@ class Backbone:
         index = at_BP[..., None].expand(-1, -1, outputs)
         return hidden_BTE[..., :outputs].gather(1, index).float()
 
+    def _read_packed(
+        self, prompts: Sequence[tuple[int, ...]], patches_BPE: Tensor, shared: tuple[int, ...]
+    ) -> Tensor:
+        begun = [self.begun(ids, shared) for ids in prompts]
+        rest = [ids[skip:] for ids, skip in zip(prompts, begun, strict=True)]
+        tokens_NE = self.embedding(torch.tensor([token for ids in rest for token in ids]))
+        patches_BPE = patches_BPE.to(tokens_NE.dtype)
+        rows_TE = [
+            torch.cat((prompt_TE, row_PE))
+            for prompt_TE, row_PE in zip(
+                tokens_NE.split([len(ids) for ids in rest]), patches_BPE, strict=True
+            )
+        ]
+        opening = self._kept(shared) if any(begun) else []
+        return packed.read(
+            self.network, self._runs, int(self._settings.num_hidden_layers), rows_TE,
+            patches_BPE.shape[1], opening, [skip > 0 for skip in begun],
+        )  # fmt: skip
+
     def _run(self, inputs_BTE: Tensor, known_BT: Tensor, opening: tuple[int, ...]) -> Tensor:
         """Last hidden states, (B, T, E). A causal network needs no mask: padding comes last."""
         more: dict[str, Any] = {}
@@ -129,9 +158,18 @@ class Backbone:
         return hidden
 
     def _after(self, opening: tuple[int, ...], rows: int) -> DynamicCache:
-        """Keys and values after the opening, read once, as a cache of so many rows."""
+        """Keys and values after the opening, as a cache of so many rows."""
         from transformers import DynamicCache
 
+        return DynamicCache(
+            [
+                (keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))
+                for keys, values in self._kept(opening)
+            ]
+        )
+
+    def _kept(self, opening: tuple[int, ...]) -> list[packed.KeysValues]:
+        """Keys and values after the opening by layer, read once."""
         key = (opening, self.device)
         if self._opening is None or self._opening[0] != key:
             ids_1T = torch.tensor([opening], device=self.device)
@@ -139,12 +177,7 @@ class Backbone:
                 read = self.network(inputs_embeds=self.embedding(ids_1T), use_cache=True)
             layers = read.past_key_values.layers
             self._opening = key, [(layer.keys, layer.values) for layer in layers]
-        return DynamicCache(
-            [
-                (keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))
-                for keys, values in self._opening[1]
-            ]
-        )
+        return self._opening[1]
 
 
 def _word_embedding(network: nn.Module, name: str) -> nn.Embedding:
@@ -173,6 +206,11 @@ def _is_causal(backbone: Backbone) -> bool:
             f"a language model ({error}); give a decoder such as GPT-2 or LLaMA, or an encoder "
             "such as BERT"
         ) from None
+    if not torch.isfinite(out.last_hidden_state).all():
+        raise CheckpointError(
+            f"{backbone.name}: its answers are not finite; the weights are damaged, or too large "
+            f"for {backbone.embedding.weight.dtype} (try backbone_precision=float32)"
+        )
     return bool(change_T[:2].max() < 1e-3 * change_T[2])
 
 
@@ -191,3 +229,32 @@ def _can_go_on(backbone: Backbone) -> bool:
     except (TypeError, ValueError, AttributeError):
         return False
     return bool(torch.allclose(rest.float(), whole.float(), atol=0.05, rtol=0.05))
+
+
+@torch.no_grad()
+def _can_pack(backbone: Backbone) -> bool:
+    """Whether two rows one behind the other, one after a kept opening, read as each does by itself.
+
+    Leaves the network as `packed.prepare` made it where they do, and as it was where not: a
+    network's attention may look at less than all (windows) or not be ours to choose.
+    """
+    network = cast(Any, backbone.network)
+    words = torch.arange(6)[None] % backbone.vocabulary
+    embedded_TE = backbone.embedding(words)[0]
+    rows_TE = [embedded_TE, embedded_TE.flip(0)]
+    alone = [network(inputs_embeds=row[None]).last_hidden_state[0, -2:] for row in rows_TE]
+    opening = tuple(words[0, :3].tolist())
+    usual = network.config._attn_implementation
+    close = 1e-3 if embedded_TE.dtype == torch.float32 else 0.05
+    try:
+        packed.prepare(backbone.network, backbone._runs)
+        together = packed.read(
+            backbone.network, backbone._runs, int(network.config.num_hidden_layers),
+            [rows_TE[0][3:], rows_TE[1]], 2, backbone._kept(opening), [True, False],
+        )  # fmt: skip
+        alike = torch.allclose(together.float(), torch.stack(alone).float(), atol=close, rtol=close)
+    except (TypeError, ValueError, AttributeError, IndexError):
+        alike = False
+    if not alike:
+        network.set_attn_implementation(usual)
+    return alike

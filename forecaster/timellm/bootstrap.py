@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from forecaster.interface import CLOSE, FloatArray
-from forecaster.kronos.sampling import noise_key
+from forecaster.noise import noise_key
 from forecaster.normalize import VOLUME
 from market.errors import CheckpointError
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from logging import CRITICAL
 from pathlib import Path
 from typing import Any
@@ -91,15 +92,18 @@ def _network(config: PointConfig, folder: Path) -> torch.nn.Module:
             options: dict[str, Any] = {}
             if config.backbone_bits is not None:
                 options["quantization_config"] = _quantisation(config)
-            network: torch.nn.Module = transformers.AutoModel.from_pretrained(
+            network: torch.nn.Module
+            network, told = transformers.AutoModel.from_pretrained(
                 folder,
                 config=settings,
                 dtype=_DTYPES[config.backbone_precision],
                 attn_implementation="sdpa",
                 local_files_only=True,
                 use_safetensors=True,
+                output_loading_info=True,
                 **options,
             )
+            _require_weights(name, told["missing_keys"])
         except CheckpointError:
             raise
         except Exception as error:
@@ -109,6 +113,17 @@ def _network(config: PointConfig, folder: Path) -> torch.nn.Module:
                 f"{WEIGHTS} and {TOKENIZER} of a language model"
             ) from None
     return network
+
+
+def _require_weights(name: str, missing: Iterable[str]) -> None:
+    """transformers fills in what a file lacks with random numbers; only what nobody reads may be
+    lacking: the pooler of an encoder."""
+    lacking = sorted(key for key in missing if "pooler" not in key.split("."))
+    if lacking:
+        raise CheckpointError(
+            f"{name}: {WEIGHTS} lacks {len(lacking)} of the network's weights, first "
+            f"'{lacking[0]}'; it belongs to another model, or is not whole"
+        )
 
 
 def _cut(settings: Any, config: PointConfig) -> None:
@@ -130,9 +145,16 @@ def _cut(settings: Any, config: PointConfig) -> None:
 
 
 def _quantisation(config: PointConfig) -> Any:
+    asked = f"backbone_bits={config.backbone_bits}"
     if not torch.cuda.is_available():
         raise CheckpointError(
-            f"backbone_bits={config.backbone_bits}: needs a CUDA device; leave it out here"
+            f"{asked}: needs a CUDA device and the extra candlecast[timellm-bits] (bitsandbytes); "
+            "leave it out here, or halve memory with backbone_precision=bfloat16"
+        )
+    missing = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
+    if missing:
+        raise CheckpointError(
+            f"{asked}: needs the package {missing[0]}: pip install 'candlecast[timellm-bits]'"
         )
     four = config.backbone_bits == 4
     return require_transformers().BitsAndBytesConfig(

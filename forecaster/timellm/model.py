@@ -145,10 +145,11 @@ class TimeLLM(PointModel):
 
         z_BL: rows normalised by `normalise_instances`.
         """
-        patches_BPE = self.reprogrammed(z_BL)
-        return self.backbone.read(
-            self.prompter.ids(z_BL), patches_BPE, self.prompter.shared_ids, self.config.d_ff
-        )
+        return self.read(self.prompter.ids(z_BL), self.reprogrammed(z_BL))
+
+    def read(self, prompts: list[Ids], patches_BPE: Tensor) -> Tensor:
+        """The same, from the prompts' tokens and reprogrammed patches."""
+        return self.backbone.read(prompts, patches_BPE, self.prompter.shared_ids, self.config.d_ff)
 
     def shape_of(self, ids: Ids) -> tuple[int, int]:
         """What decides the shape of a row's products: tokens read before, and positions after."""

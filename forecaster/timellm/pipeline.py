@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from forecaster.hub import TRAINING_RECORD
 from forecaster.interface import CLOSE, FloatArray, SamplePaths, SamplingParams, WindowBatch
-from forecaster.kronos.checkpoint import TRAINING_RECORD
 from forecaster.normalize import normalise
 from forecaster.repair import repair
 from forecaster.timellm.bootstrap import (
@@ -35,9 +35,11 @@ from forecaster.timellm.rows import TILE, forecast_bars, forecast_rows
 from market.errors import CheckpointError, ForecastInputError
 from market.flags import Flag
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Counts changes of this code that change the last bits of forecasts; part of a run's identity."""
 SERIES_AT_ONCE = 64
+LARGEST = 1e150
+"""Values whose squares are still numbers."""
 
 
 class TimeLLMForecaster:
@@ -161,16 +163,25 @@ class TimeLLMForecaster:
 
         A longer series is read by its last `lookback` values; a shorter one is continued to the
         left by its first value. A series' forecast does not depend on the others. Raises
-        ForecastInputError for a series with fewer than two values, or one that is not finite.
+        ForecastInputError for a series with fewer than two values, or one that is not finite or
+        too large.
         """
         lookback = self.model.config.lookback
         rows_NL = np.empty((len(series), lookback))
         for i, one in enumerate(series):
-            values = np.asarray(one, dtype=np.float64)
+            try:
+                values = np.asarray(one, dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise ForecastInputError(f"series {i}: {error}; give numbers") from None
             if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
                 raise ForecastInputError(
                     f"series {i}: shape {values.shape}; give one dimension with at least two "
                     "values, all finite"
+                )
+            if np.abs(values).max() > LARGEST:
+                raise ForecastInputError(
+                    f"series {i}: holds values beyond {LARGEST:g}, whose spread cannot be "
+                    "computed; divide it by a power of ten"
                 )
             known = values[-lookback:]
             rows_NL[i] = np.concatenate((np.full(lookback - len(known), known[0]), known))

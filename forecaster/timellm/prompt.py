@@ -90,7 +90,8 @@ class Prompter:
     """Prompts of rows as token ids, each text tokenised once."""
 
     def __init__(self, config: PointConfig, backbone: Backbone) -> None:
-        """Raises CheckpointError where prompt and patches exceed the backbone's positions."""
+        """Raises CheckpointError where prompt and patches exceed the backbone's positions, or the
+        tokenizer is that of another vocabulary."""
         self._config, self._backbone = config, backbone
         self._kept: OrderedDict[str, Ids] = OrderedDict()
         self.shared_ids = self._shared()
@@ -113,7 +114,14 @@ class Prompter:
         return found
 
     def _tokenise(self, texts: Sequence[str]) -> list[Ids]:
-        return [tuple(ids) for ids in self._backbone.tokenizer(list(texts))["input_ids"]]
+        found = [tuple(ids) for ids in self._backbone.tokenizer(list(texts))["input_ids"]]
+        largest = max(max(ids, default=0) for ids in found)
+        if largest >= self._backbone.vocabulary:
+            raise CheckpointError(
+                f"{self._config.backbone}: its tokenizer gives token {largest}, its embeddings end "
+                f"at {self._backbone.vocabulary - 1}; tokenizer.json belongs to another model"
+            )
+        return found
 
     def _shared(self) -> Ids:
         """The tokens that every prompt of this config begins with.

@@ -1,8 +1,8 @@
 """Rows through a point model without gradients, a tile at a time. Knows models and tensors.
 
-A tile always has the same number of rows, the last one filled up, and rows that share a tile have
-prompts of about the same length. A row's products then have a shape that the row decides by
-itself, so its forecast has the same bits alone, in any company and in any order.
+A tile always has the same number of rows, the last one filled up, and where a backbone pads, rows
+that share a tile have prompts of about the same length. A row's products then have a shape that the
+row decides by itself, so its forecast has the same bits alone, in any company and in any order.
 
 Legend: N rows, B windows, L lookback, H horizon, F features.
 """
@@ -23,6 +23,9 @@ TILE = 8
 """Rows computed together: enough for the products (each brings a hundred positions or more), few
 enough for a processor's cache, and for the last tile of a length to waste little."""
 
+AT_ONCE = 32
+"""Rows that a backbone reads together where it needs no padding: bounds memory."""
+
 
 @torch.inference_mode()
 def forecast_rows(model: PointModel, x_NL: Tensor) -> Tensor:
@@ -32,10 +35,32 @@ def forecast_rows(model: PointModel, x_NL: Tensor) -> Tensor:
     """
     x_NL = x_NL.float()
     forecast_NH = x_NL.new_empty(len(x_NL), model.config.horizon)
+    if len(x_NL) and isinstance(model, TimeLLM) and model.backbone.packs:
+        return torch.cat([_packed(model, part) for part in torch.split(x_NL, AT_ONCE)])
     for chosen in _tiles(model, x_NL):
         filled = torch.cat((chosen, chosen[:1].expand(TILE - len(chosen))))
         forecast_NH[chosen] = model(x_NL[filled].contiguous())[: len(chosen)]
     return forecast_NH
+
+
+def _packed(model: TimeLLM, x_BL: Tensor) -> Tensor:
+    """Rows whose backbone needs no tiles; what stands around it does."""
+    level = model.config.level
+    instances = [normalise_instances(tile, level) for tile in _filled(x_BL)]
+    z_BL = torch.cat([instance.z_BL for instance in instances])[: len(x_BL)]
+    patches_BPE = torch.cat([model.reprogrammed(i.z_BL) for i in instances])[: len(x_BL)]
+    states_BPD = model.read(model.prompter.ids(z_BL), patches_BPE)
+    forecasts = [
+        model.head(states) * instance.scale_B1 + instance.loc_B1
+        for states, instance in zip(_filled(states_BPD), instances, strict=True)
+    ]
+    return torch.cat(forecasts)[: len(x_BL)]
+
+
+def _filled(x_B: Tensor) -> list[Tensor]:
+    """In tiles, the last one filled up with the first row."""
+    fill = x_B[:1].expand(-len(x_B) % TILE, *x_B.shape[1:])
+    return list(torch.split(torch.cat((x_B, fill)), TILE))
 
 
 def _tiles(model: PointModel, x_NL: Tensor) -> list[Tensor]:

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from forecaster.kronos.checkpoint import CONFIG, TRAINING_RECORD, WEIGHTS
+from forecaster.hub import TRAINING_RECORD
+from forecaster.kronos.checkpoint import CONFIG, WEIGHTS
 from forecaster.timellm.bootstrap import ERRORS
 from forecaster.training.config import TrainingError
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from forecaster.kronos.checkpoint import TRAINING_RECORD, WEIGHTS, content_hash
+from forecaster.hub import TRAINING_RECORD
+from forecaster.kronos.checkpoint import WEIGHTS, content_hash
 from forecaster.kronos.predictor import Kronos
 from forecaster.kronos.tokenizer import KronosTokenizer
 from forecaster.registry import cutoff_of, latest_cutoff

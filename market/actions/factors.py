@@ -92,3 +92,19 @@ def factors(
         price_N[:before] *= factor
         volume_N[:before] *= split
     return Factors(price_N, volume_N)
+
+
+def forward_factors(sessions_N: Days, actions: SymbolActions) -> Factors:
+    """Factors that carry each split on to the bars after it, shapes (N,).
+
+    Prices then come in the unit of the first bar, and every stretch of them is, but for one factor,
+    what `factors` makes of that stretch as known at its end: a split changes nothing before it.
+    Splits announced after their ex-date are left out: until then nobody could have applied them.
+    """
+    price_N = np.ones(len(sessions_N))
+    told_A = actions.known_A <= actions.ex_A
+    for ex, split in zip(actions.ex_A[told_A], actions.split_A[told_A], strict=True):
+        first = int(np.searchsorted(sessions_N, ex, side="left"))
+        if first:
+            price_N[first:] *= split
+    return Factors(price_N, 1.0 / price_N)

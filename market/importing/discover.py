@@ -19,13 +19,14 @@ _HIVE_SYMBOL = re.compile(r"(?:symbol|ticker|code|instrument|sym|pair|asset)=(.+
 _TAIL = re.compile(
     r"[_\-. ,]+(?:data|daily|hourly|minute|bars?|ohlcv?t?|history|historical|prices?|klines?|"
     r"candles?|candlesticks?|intraday|adjusted|\d+(?:m|min|h|d)|[mhd](?:1|4|5|15|30)|"
-    r"(?:19|20)\d{2}(?:-\d{2}){0,2}|(?:19|20)\d{6}|DLY|1D|60|240|720|1440)$",
+    r"(?:19|20)\d{2}(?:-\d{2}){0,2}|(?:19|20)\d{6}(?:\d{2}){0,3}|DLY|1D|60|240|720|1440)$",
     re.I,
 )
 """Endings of file names that say what is in them, or when, rather than which symbol."""
 _HEAD = re.compile(
     r"^(?:binance|bitstamp|kraken|coinbase|bitfinex|gemini|bybit|okx|poloniex|kucoin|huobi|"
-    r"nasdaq|nyse|nse|bse|amex|dat_ascii|dat_mt)(?:_dly)?[_, ]+",
+    r"(?:daily|intraday)(?:_adjusted)?(?:_\d+min)?|nasdaq|nyse|nse|bse|amex|dat_ascii|dat_mt)"
+    r"(?:_dly)?[_, ]+",
     re.I,
 )
 _GENERIC = re.compile(r"(?i)part[-_.].*|[0-9a-f-]{16,}.*|data(_?\d+)?|output|export|file\d*")

@@ -36,6 +36,9 @@ __all__ = [
     "symbol_from_name",
 ]  # fmt: skip
 
+_SMALL = 1 << 20
+"""Bytes up to which a file is not worth several threads."""
+
 
 def import_files(
     patterns: str | Path | Sequence[str | Path],
@@ -148,7 +151,8 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     if magic != b"PAR1":
         raise SourceError(f"{path}: not a Parquet file (it begins with {magic!r}, not b'PAR1')")
     try:
-        frame = pl.from_arrow(pq.ParquetFile(path).read())
+        small = path.stat().st_size < _SMALL
+        frame = pl.from_arrow(pq.ParquetFile(path).read(use_threads=not small))
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise SourceError(f"{path}: cannot be read as parquet ({_line(error)})") from None
     assert isinstance(frame, pl.DataFrame)

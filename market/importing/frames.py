@@ -16,7 +16,7 @@ from market.fields import FEATURES
 from market.importing.columns import Columns, find_columns
 from market.importing.grid import closed_days, place
 from market.importing.inference import with_defaults
-from market.importing.job import describe_filled, infer_from
+from market.importing.job import count_filled, describe_filled, infer_from
 from market.importing.options import ImportOptions
 from market.importing.rows import rows_of
 from market.importing.steps import require_step, steps_of
@@ -74,10 +74,9 @@ def read_frame(
     steps = steps_of(rows)
     spec, spec_notes = existing, list[str]()
     if spec is None:
-        spec, spec_notes = infer_from([found], [steps], told)
-    width = int(spec.step.astype(int))
+        spec, spec_notes = infer_from([(found, steps)], told)
     whose = "the store holds" if existing is not None else "most of its bars are"
-    require_step(steps if spec.daily else steps_of(rows, width), spec, whose)
+    require_step(steps, spec, whose, rows)
     checked = check_bars(place(rows, spec, told), key_of(spec)[1])
     if not checked.good.height:
         row = checked.quarantine.row(0, named=True)
@@ -88,15 +87,16 @@ def read_frame(
     if found.unused:
         notes = [*notes, f"columns not used: {', '.join(found.unused)}"]
     closed = closed_days(checked.good, spec, told)
-    notes = [*notes, *found.notes, *([closed] if closed is not None else [])]
+    notes = [*notes, *found.notes, *(each.removeprefix(f"{source}: ") for each in closed)]
     rules = checked.quarantine.group_by("rule").len().sort("rule")
+    filled = describe_filled(count_filled(checked.good), checked.good.height)
     dropped = [f"{n:,} rows left out (rule: {rule})" for rule, n in rules.iter_rows()]
     return FrameBars(
         bars=with_closes(checked.good, spec).sort("symbol", "close_utc"),
         good=checked.good,
         quarantine=checked.quarantine,
         spec=spec,
-        notes=(*notes, *spec_notes, *describe_filled(checked.good), *dropped),
+        notes=(*notes, *spec_notes, *filled, *dropped),
     )
 
 

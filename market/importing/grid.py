@@ -8,6 +8,7 @@ Legend: U distinct labels, S sessions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 
 import numpy as np
@@ -31,24 +32,55 @@ _SOME_SESSIONS = 10
 
 
 def place(
-    rows: pl.DataFrame, spec: StoreSpec, options: ImportOptions, stored: pl.Series | None = None
+    rows: pl.DataFrame,
+    spec: StoreSpec,
+    options: ImportOptions,
+    stored: pl.Series | None = None,
+    lengths: Sequence[int] = (),
 ) -> pl.DataFrame:
     """Rows with session and close_utc, and with fault_rule and fault where their label is wrong.
 
-    rows: source, symbol, timestamp, instant, fault_rule, fault of one source. stored: some labels
-    of the store's own bars, which show its grid; None in a new store.
+    rows: source, symbol, timestamp, instant, fault_rule, fault; one source after the other, each
+    judged by itself. stored: some labels of the store's own bars, which show its grid; None in a
+    new store. lengths: rows of each source; none: there is one.
     """
     rows = _in_span(rows, options)
     sound = rows["timestamp"].is_not_null() & rows["fault_rule"].is_null()
-    labels = rows["timestamp"].set(~sound, None)
-    instants = rows["instant"].set(~sound, None)
-    placed = _placed(labels, spec)
-    rows = rows.with_columns(placed)
+    rows = rows.with_columns(_placed(rows["timestamp"].set(~sound, None), spec))
+    if len(lengths) < 2 or not _odd(rows, spec):
+        return _judged(rows, spec, stored)
+    starts = np.cumsum(lengths) - np.array(lengths)
+    return pl.concat(
+        _judged(rows.slice(int(start), length), spec, stored)
+        for start, length in zip(starts, lengths, strict=True)
+    )
+
+
+def _odd(rows: pl.DataFrame, spec: StoreSpec) -> bool:
+    """Whether any label needs a look at the others of its source."""
+    labels = _sound_labels(rows)
+    if spec.daily:
+        return bool((labels.drop_nulls().dt.time() != time(0)).any())
+    step = int(spec.step.astype(np.int64))
+    if _ambiguous(labels.set(rows["instant"].is_not_null(), None), spec.tz) is not None:
+        return True
+    return not (labels.to_physical() % step).is_in(_calendar_phases(labels, spec, step)).all()
+
+
+def _sound_labels(rows: pl.DataFrame) -> pl.Series:
+    return rows["timestamp"].set(rows["fault_rule"].is_not_null(), None)
+
+
+def _judged(rows: pl.DataFrame, spec: StoreSpec, stored: pl.Series | None) -> pl.DataFrame:
+    labels = _sound_labels(rows)
     if spec.daily:
         faults = _daily_faults(rows, labels, spec)
     else:
+        instants = rows["instant"].set(labels.is_null(), None)
         rows = _by_instant(rows, labels, instants, spec)
         faults = _intraday_faults(rows, labels, spec, stored)
+    if faults.null_count() == len(faults):
+        return rows
     return rows.with_columns(
         fault_rule=pl.when(pl.col("fault_rule").is_null() & faults.is_not_null())
         .then(pl.lit(RULE_GRID))
@@ -57,33 +89,45 @@ def place(
     )
 
 
-def closed_days(bars: pl.DataFrame, spec: StoreSpec, options: ImportOptions) -> str | None:
-    """How many bars lie on days the venue is closed, in words; None where none does.
+def closed_days(bars: pl.DataFrame, spec: StoreSpec, options: ImportOptions) -> list[str]:
+    """How many bars of each source lie on days the venue is closed, in words, source first.
 
-    Raises SourceError where more do than options.max_closed allows.
+    bars: source and session. Raises SourceError where more do than options.max_closed allows.
     """
     if spec.venue in (None, ALWAYS_OPEN) or not bars.height:
-        return None
+        return []
     assert spec.venue is not None
     days = bars["session"].unique().sort()
     calendar = venue_sessions(spec.venue, days[0].year, days[-1].year)
     if not len(calendar.dates_S):
-        return None
+        return []
     known = days.filter(
         (days >= calendar.dates_S[0].item()) & (days <= calendar.dates_S[-1].item())
     )
     closed = known.filter(~np.isin(known.to_numpy().astype("datetime64[D]"), calendar.dates_S))
     if not len(closed):
-        return None
-    count = int(bars["session"].is_in(closed.implode()).sum())
-    share = count / bars.height
-    text = f"{count:,} of {bars.height:,} bars lie on days {spec.venue} is closed"
-    if share > options.max_closed and len(days) >= _SOME_SESSIONS:
-        raise SourceError(
-            f"{bars['source'][0]}: {text} ({share:.0%}, allowed {options.max_closed:.0%}), for "
-            f"example {closed[0]}; is it another --venue, or another --tz? --max-closed allows more"
+        return []
+    found = (
+        bars.group_by("source", maintain_order=True)
+        .agg(
+            n=pl.len(),
+            closed=pl.col("session").filter(pl.col("session").is_in(closed.implode())),
+            days=pl.col("session").n_unique(),
         )
-    return f"{text}, for example {closed[0]}"
+        .filter(pl.col("closed").list.len() > 0)
+    )
+    said = []
+    for row in found.iter_rows(named=True):
+        share = len(row["closed"]) / row["n"]
+        text = f"{len(row['closed']):,} of {row['n']:,} bars lie on days {spec.venue} is closed"
+        if share > options.max_closed and row["days"] >= _SOME_SESSIONS:
+            raise SourceError(
+                f"{row['source']}: {text} ({share:.0%}, allowed {options.max_closed:.0%}), for "
+                f"example {min(row['closed'])}; is it another --venue, or another --tz? "
+                "--max-closed allows more"
+            )
+        said.append(f"{row['source']}: {text}, for example {min(row['closed'])}")
+    return said
 
 
 def _in_span(rows: pl.DataFrame, options: ImportOptions) -> pl.DataFrame:

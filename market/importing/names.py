@@ -20,6 +20,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
         *("begin", "startdate", "unix", "date1", "traddt", "tradingday", "timekey", "bartime"),
         *("gmttime", "utctime", "timeutc", "dateutc", "datetimeutc", "timestamputc", "opentimeutc"),
         *("localtime", "日期", "时间", "交易日期", "datum", "zeit", "fecha", "data", "jour"),
+        *("windowstart", "starttime", "barstart", "periodstart", "bardate", "pricedate"),
         *("index", "indexlevel0", "ts", "t", ""),
     ),
     "open": (

@@ -51,21 +51,26 @@ def number_style(
     if thousands is not None:
         return NumberStyle(",."[thousands == ","], thousands)
     odd: list[pl.Series] = []
+    points = pl.Series([], dtype=pl.String)
     for column in columns:
         if is_text(column):
             text = column.cast(pl.String).drop_nulls().head(_SAMPLE)
             odd.append(text.filter(text.str.contains(",", literal=True)))
-    commas = pl.concat(odd).str.strip_chars() if odd else pl.Series([], dtype=pl.String)
+            points = points.append(text.filter(text.str.contains(r"\.\d{3}\.\d{3}(\D|$)")))
+    commas = pl.concat(odd) if odd else pl.Series([], dtype=pl.String)
+    commas = commas.str.replace_all(r"[\s'’\x{a0}\x{202f}\x{2009}]", "")
+    if len(points):  # two of them group digits
+        return NumberStyle(",", ".")
     if not len(commas):
         return NumberStyle()
     if commas.str.contains(r"\.\d{3},\d|^\D*\d+,(\d{1,2}|\d{4,})\D*$").any():
         return NumberStyle(",", ".")
     grouped = commas.str.contains(r",\d{2,3},\d{3}|,\d{3}\.\d|[kKmMbB]\s*$")
     texts = [each.cast(pl.String) for each in columns if is_text(each)]
-    points = any(
+    pointed = any(
         each.head(_SAMPLE).str.contains(r"^\D*\d+\.(\d{1,2}|\d{4,})\D*$").any() for each in texts
     )
-    if grouped.any() or points or any(each.dtype.is_float() for each in columns):
+    if grouped.any() or pointed or any(each.dtype.is_float() for each in columns):
         return NumberStyle()
     raise SourceError(
         f"{source}: the comma in numbers such as {commas[0]!r} can be a decimal sign or stand "
@@ -94,8 +99,8 @@ def read_number(column: pl.Series, source: str, style: NumberStyle, *, optional:
             f"{source}: column {column.name!r} is of type {column.dtype}, which holds no numbers; "
             "convert it, or name another column with --map"
         )
-    value = column.cast(pl.Float64, strict=False)
-    return value.fill_nan(None) if optional else value
+    value = column if column.dtype == pl.Float64 else column.cast(pl.Float64, strict=False)
+    return value.fill_nan(None) if optional and value.is_nan().any() else value
 
 
 def _read_text(text: pl.Series, style: NumberStyle) -> pl.Series:

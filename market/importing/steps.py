@@ -1,7 +1,7 @@
 """How far apart the bars of each symbol lie, and whether that is the store's step.
 
-Knows labels of one source at a time. Bars of another length are refused rather than stored: a daily
-bar taken for an hourly one would be known 23 hours early.
+Knows labels of sources without a symbol in common. Bars of another length are refused rather than
+stored: a daily bar taken for an hourly one would be known 23 hours early.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ _ODD = 0.3
 """Share of a symbol's steps that may be shorter than the store's before it counts as finer."""
 _RUN = 10
 """So many whole days in a row between intraday bars are daily bars among them."""
+
+
+_SAME = pl.col("symbol") == pl.col("symbol").shift()
 
 
 class Step(NamedTuple):
@@ -58,41 +61,58 @@ def words(step: int) -> str:
 
 
 def steps_of(rows: pl.DataFrame, step: int | None = None) -> list[Step]:
-    """The step of each symbol of one source; none for symbols with one bar.
+    """The step of each symbol of some sources; none for symbols with one bar.
 
-    rows: source, symbol, timestamp, instant. step: the store's, in microseconds, where known.
+    rows: source, symbol, timestamp, instant; each symbol of one source alone. step: the store's, in
+    microseconds, where known.
     """
     moment = pl.col("timestamp")
     if rows["instant"].null_count() < rows.height:
         moment = pl.coalesce("instant", "timestamp")
-    labels = rows.select("symbol", moment.alias("at")).drop_nulls()
+    labels = rows.select("source", "symbol", moment.alias("at")).drop_nulls(["symbol", "at"])
     if not _ordered(labels):
         labels = labels.sort("symbol", "at")
-    gap = pl.col("at").diff().dt.total_microseconds()
-    same = pl.col("symbol") == pl.col("symbol").shift()
-    gaps = labels.with_columns(gap=pl.when(same).then(gap)).filter(pl.col("gap") > 0)
+    gap = (pl.col("at").to_physical() - pl.col("at").to_physical().shift()).alias("gap")
+    gaps = labels.select("symbol", pl.when(_SAME).then(gap)).filter(pl.col("gap") > 0)
     if not gaps.height:
         return []
-    g = pl.col("gap")
-    usual = g.mode().min()
-    times = labels.group_by("symbol").agg(one_time=pl.col("at").dt.time().n_unique() == 1)
-    table = (
-        gaps.group_by("symbol", maintain_order=True)
-        .agg(
-            n=pl.len(),
-            usual=usual,
-            shorter=(g < usual).mean(),
-            regular=((g >= usual * 0.8) & (g <= usual * 1.25)).mean(),
-            finer=(g < 20 * 60 * _MINUTE).mean(),
-            below=(g < (step or 0)).mean(),
-            run=pl.when(g == _DAY).then(1).otherwise(0).rle().struct.field("len")
-            .filter(pl.when(g == _DAY).then(1).otherwise(0).rle().struct.field("value") == 1).max()
-            .fill_null(0),
-        )
-        .join(times, on="symbol", how="left", maintain_order="left")
+    g, n = pl.col("gap"), pl.col("n")
+    counts = gaps.group_by("symbol", "gap").agg(n=pl.len())
+    usual = g.filter(n == n.max()).min()
+    own = counts.group_by("symbol").agg(
+        usual=usual, gaps=g, total=n.sum(),
+        finer=_share(g < 20 * 60 * _MINUTE), below=_share(g < (step or 0)),
+        shorter=_share(g < usual), regular=_share((g >= usual * 0.8) & (g <= usual * 1.25)),
     )  # fmt: skip
-    source = str(rows["source"][0])
-    return [Step(source=source, **row) for row in table.iter_rows(named=True)]
+    clock = pl.col("at").dt.time()
+    about = labels.group_by("symbol", maintain_order=True).agg(
+        pl.col("source").first(), one_time=clock.min() == clock.max()
+    )
+    table = about.join(own, on="symbol", maintain_order="left").join(
+        _day_runs(gaps, own), on="symbol", how="left", maintain_order="left"
+    )
+    table = table.select("source", "symbol", pl.col("total").alias("n"), *Step._fields[3:])
+    return [Step(**row) for row in table.iter_rows(named=True)]
+
+
+def _share(chosen: pl.Expr) -> pl.Expr:
+    """Share of steps whose length is chosen, of a table of lengths and how often each occurs."""
+    n = pl.col("n")
+    return n.filter(chosen).sum() / n.sum()
+
+
+def _day_runs(gaps: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
+    """symbol, run: most steps of exactly one day in a row, of symbols that have finer ones too."""
+    mixed = own.filter((pl.col("usual") < _DAY) & pl.col("gaps").list.contains(_DAY))["symbol"]
+    day = pl.when(pl.col("gap") == _DAY).then(1).otherwise(0).rle()
+    runs = (
+        gaps.filter(pl.col("symbol").is_in(mixed.implode()))
+        .group_by("symbol")
+        .agg(run=day.struct.field("len").filter(day.struct.field("value") == 1).max())
+    )
+    return own.select("symbol").join(runs, on="symbol", how="left").with_columns(
+        pl.col("run").cast(pl.Int64).fill_null(0)
+    )  # fmt: skip
 
 
 def common_freq(steps: Sequence[Step]) -> str | None:
@@ -123,14 +143,18 @@ def common_freq(steps: Sequence[Step]) -> str | None:
     return parse_freq(f"{best // _MINUTE}min")
 
 
-def require_step(steps: Sequence[Step], spec: StoreSpec, whose: str) -> None:
+def require_step(steps: Sequence[Step], spec: StoreSpec, whose: str, rows: pl.DataFrame) -> None:
     """Raise SourceError naming source, symbol and both steps where bars have another length.
 
-    whose: who says the frequency, such as "the store holds" or "--freq says".
+    steps: of rows, as steps_of gives them with or without the store's step. whose: who says the
+    frequency, such as "the store holds" or "--freq says".
     """
     want = int(spec.step.astype(np.int64))
+    if not spec.daily and any(each.usual != want for each in steps):
+        steps = steps_of(rows, want)
     for each in steps:
-        found = _other(each, want, spec.daily)
+        known = each if each.usual != want else each._replace(below=each.shorter)
+        found = _other(known, want, spec.daily)
         if found is not None:
             raise SourceError(
                 f"{each.source}: bars of {each.symbol} are {found} apart, {whose} {spec.freq}; one "
@@ -162,8 +186,7 @@ def _is_daily(step: int) -> bool:
 
 
 def _ordered(labels: pl.DataFrame) -> bool:
-    same = pl.col("symbol") == pl.col("symbol").shift()
-    fits = ~same | (pl.col("at") >= pl.col("at").shift())
+    fits = ~_SAME | (pl.col("at") >= pl.col("at").shift())
     runs = labels["symbol"].rle_id().max()
     several = int(runs or 0) + 1 == labels["symbol"].n_unique()  # type: ignore[arg-type]
     return several and bool(labels.select(fits.fill_null(True).all()).item())

@@ -52,7 +52,12 @@ def read_table(path: Path, wanted: frozenset[str], positions: int) -> Table:
     lines = _lines(head)
     if not lines:
         raise SourceError(f"{path}: the file is empty; expected bars as csv")
-    separator, first, has_header = _shape(lines, wanted, positions, path)
+    try:
+        separator, first, has_header = _shape(lines, wanted, positions, path)
+    except SourceError as error:
+        content, head = _by_blanks(content, error)
+        lines = _lines(head)
+        separator, first, has_header = _shape(lines, wanted, positions, path, " ")
     rows = [_fields(line, separator) for line in lines[first:]]
     header = _named(rows, has_header)
     extra = tuple(tuple(row) for row in _more_headers(rows, header)) if has_header else ()
@@ -185,11 +190,15 @@ def _fields(line: str, separator: str) -> list[str]:
 
 
 def _shape(
-    lines: list[str], wanted: frozenset[str], positions: int, path: Path
+    lines: list[str],
+    wanted: frozenset[str],
+    positions: int,
+    path: Path,
+    separators: str = _SEPARATORS,
 ) -> tuple[str, int, bool]:
     """Separator, index of the first line that is not a banner, and whether that is a header."""
     found: dict[str, tuple[int, int, bool]] = {}
-    for separator in _SEPARATORS:
+    for separator in separators:
         rows = [_fields(line, separator) for line in lines[:400]]
         usual = Counter(len(row) for row in rows[-200:]).most_common(1)[0][0]
         if usual < 4:
@@ -197,7 +206,8 @@ def _shape(
         names = [known_fields(row, wanted) for row in rows]
         best = max(range(len(rows)), key=lambda i: (names[i], -i))
         if names[best] >= 3 and not (positions and names[best] < 4):
-            found[separator] = (1000 + names[best] * 10, best, True)
+            above = best > 0 and _names_symbols(rows[best - 1], rows[best])
+            found[separator] = (1000 + names[best] * 10, best - above, True)
             continue
         fits = [i for i, row in enumerate(rows) if len(row) == usual]
         numeric = [i for i in fits if sum(bool(_NUMBER.match(f)) for f in rows[i]) >= 4]
@@ -214,6 +224,24 @@ def _shape(
     separator = max(found, key=lambda each: found[each][0])
     _, first, header = found[separator]
     return separator, first, header
+
+
+def _names_symbols(row: list[str], fields: list[str]) -> bool:
+    """Whether the row above a header names the symbols its fields belong to: each several times."""
+    own = [field.strip() for field in row[1:] if field.strip()]
+    if len(row) != len(fields) or len(own) < 4 or any(map(_NUMBER.match, own)):
+        return False
+    return len(set(own)) * 4 <= len(own)
+
+
+def _by_blanks(content: str | bytes, error: SourceError) -> tuple[bytes, str]:
+    """A file whose columns are apart by blanks, with one blank each; raises `error` otherwise."""
+    raw = content if isinstance(content, bytes) else Path(content).read_bytes()
+    text = re.sub(rb"[ \t]+", b" ", raw).replace(b"\n ", b"\n").replace(b" \n", b"\n").strip(b" ")
+    widths = {line.count(b" ") for line in text[:_HEAD].split(b"\n")[:20] if line}
+    if len(widths) > 2 or min(widths, default=0) < 4 or not text.isascii():
+        raise error
+    return text, text[:_HEAD].decode()
 
 
 def _named(rows: list[list[str]], has_header: bool) -> list[str]:
@@ -239,7 +267,7 @@ def _more_headers(rows: list[list[str]], header: list[str]) -> list[list[str]]:
         filled = [field.strip() for field in row if field.strip()]
         ticker = len(row) == len(header) and len(filled) >= 2
         word = len(filled) == 1 and filled[0].lower() in ("date", "datetime", "timestamp", "time")
-        if not (ticker or word) or any(_NUMBER.match(field) for field in filled[1:3]):
+        if not (ticker or word) or any(_NUMBER.match(field) for field in filled[1:]):
             break
         if not word and re.search(r"\d{4}", row[0]):
             break
@@ -252,6 +280,8 @@ def _parse(
 ) -> pl.DataFrame:
     plain = {str(i): pl.String() for i in range(len(header))}
     numbers = {str(i): pl.Float64() for i, name in enumerate(header) if is_number_name(name)}
+    if _quotes(content):  # polars 2.1 panics on a lone quote where a number should be
+        numbers = {}
     for schema in ({**plain, **numbers}, plain):
         try:
             frame = pl.read_csv(
@@ -264,6 +294,14 @@ def _parse(
         frame.columns = header
         return frame
     return _parse_ragged(path, content, separator, skip, header)
+
+
+def _quotes(content: str | bytes) -> bool:
+    """Whether a file has a quotation mark anywhere."""
+    if isinstance(content, bytes):
+        return b'"' in content
+    with Path(content).open("rb") as handle:
+        return any(b'"' in piece for piece in iter(lambda: handle.read(1 << 22), b""))
 
 
 def _parse_ragged(

@@ -83,8 +83,9 @@ def read_labels(
     clock = _clock(rest)
     wall, order = _resolve(parts, count, day_first, last_day, text, where)
     moment = wall + clock["clock"]
-    ahead, zone = _zones(clock["rest"], tz)
-    unread = (clock["rest"] != "") & ahead.is_null() & zone.is_null()
+    after = clock["rest"].str.replace(r"^([+-][\d:]+|Z)\s*\[[A-Za-z_/+-]+\d*\]$", "${1}")
+    ahead, zone = _zones(after, tz)
+    unread = (after != "") & ahead.is_null() & zone.is_null()
     # IBKR writes UTC as 20240102-14:30:00.
     ibkr = text.str.contains(r"^\d{8}-\d\d:\d\d:\d\d$")
     ahead = ahead.set(ibkr & ahead.is_null(), 0)
@@ -198,6 +199,8 @@ def _resolve(
         tied = [order for order, n in hits.items() if n == best]
         if best and len(tied) > 1 and not all(read[each].equals(read[tied[0]]) for each in tied):
             tied = _plausible(tied, read, last_day)
+            if text.filter(short).str.contains(r"^\d{1,2}\.\d{1,2}\.").all():
+                tied = [each for each in tied if each != "month first"]  # nobody writes 12.31.2024
         if best and len(tied) > 1 and not all(read[each].equals(read[tied[0]]) for each in tied):
             raise SourceError(
                 f"{where} can be month/day or day/month, for example {text.filter(short)[0]!r}; "

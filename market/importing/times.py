@@ -135,6 +135,9 @@ def _bounded(wall: pl.Series, source: str) -> pl.Series:
     assert isinstance(wall.dtype, pl.Datetime)
     per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[wall.dtype.time_unit]
     ticks = wall.to_physical()
+    first, last = ticks.min(), ticks.max()
+    if first is None or (first >= -(10**9) * per_second and last < 10**10 * per_second):  # type: ignore[operator]
+        return wall.cast(pl.Datetime("us"))
     fits = ticks.is_between(-62_135_596_800 * per_second, 253_402_300_799 * per_second)
     lost = float((~fits).mean() or 0.0)  # type: ignore[arg-type]
     if lost > _RARE:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from hashlib import blake2b, file_digest
@@ -21,7 +22,9 @@ from market.calendars import sessions_and_closes
 from market.errors import StoreError
 from market.fields import FEATURES
 from market.lake.contents import Contents
+from market.lake.differences import conflict_message, unseen
 from market.lake.files import (
+    BUCKETS,
     DataFile,
     bucket_of,
     buckets_for,
@@ -29,16 +32,22 @@ from market.lake.files import (
     scan_bars,
     write_file,
 )
-from market.lake.lock import discard, writer_lock
+from market.lake.lock import discard, undone, writer_lock
+from market.lake.shelves import Shelves
 from market.lake.versions import create, current_version, load, publish
 from market.spec import StoreSpec
 from market.storage import Folder, is_url, writing
 
 _FILES_PER_BUCKET = 8
 """A bucket of this many files is rewritten into one at the next import that touches it."""
-_FILES_AT_ONCE = 4
-_QUARANTINE_CONTENT = ("symbol", "timestamp", "rule", "detail", *FEATURES)
-"""What makes two quarantined rows the same, wherever they were read."""
+_WRITERS = 2
+"""Buckets written at a time: while one waits for the disk, the next is packed."""
+
+
+_CONFLICTS = {
+    "symbol": pl.String(), "timestamp": pl.Datetime("us"), "close_stored": pl.Float64(),
+    "close": pl.Float64(),
+}  # fmt: skip
 
 
 class OnConflict(StrEnum):
@@ -122,7 +131,7 @@ def compare(bars: pl.DataFrame, stored: pl.DataFrame, key: list[str]) -> Compari
 def import_bars(
     root: Folder,
     spec: StoreSpec,
-    good: pl.DataFrame,
+    good: pl.DataFrame | Shelves,
     quarantine: pl.DataFrame,
     *,
     actions: pl.DataFrame | None = None,
@@ -131,15 +140,23 @@ def import_bars(
 ) -> ImportReport:
     """Add checked bars to the newest version of a store, made where there is none, in one step.
 
-    See MarketHistory.append. Where it fails nothing is left behind, not even an empty store.
+    See MarketHistory.append. good: a frame, or shelves of bars. Where it fails nothing is left
+    behind, not even an empty store.
     Raises StoreError, one line, also for a disk that is full or cannot be written.
     """
+    if isinstance(good, pl.DataFrame):
+        with Shelves() as shelves:
+            shelves.add(with_closes(good, spec))
+            return import_bars(
+                root, spec, shelves, quarantine, actions=actions, on_conflict=on_conflict,
+                sources=sources,
+            )  # fmt: skip
     begun = current_version(root) is not None
     try:
-        with writing(root), writer_lock(root):
+        with writing(root), writer_lock(root), undone(root):
             version = current_version(root)
             if version is None:
-                buckets = buckets_for(good["symbol"].n_unique())
+                buckets = buckets_for(good.symbols_seen)
                 version = create(root, Contents(spec, buckets), unfinished=True)
             contents = load(root, version)
             require_spec(root, contents.spec, spec)
@@ -175,43 +192,50 @@ def _append(
     root: Folder,
     version: str,
     contents: Contents,
-    good: pl.DataFrame,
+    shelves: Shelves,
     quarantine: pl.DataFrame,
     actions: pl.DataFrame | None,
     policy: OnConflict,
     sources: Sequence[str],
 ) -> ImportReport:
-    spec, key = contents.spec, key_of(contents.spec)
-    bars = with_closes(good, spec)
-    near = scan_bars(root, contents.bars, contents.buckets, symbols=bars["symbol"].unique())
-    if bars.height:
-        span = bars["close_utc"].min(), bars["close_utc"].max()
-        near = near.filter(pl.col("close_utc").is_between(*span))
-    compared = compare(bars, near.collect(), key)
-    if compared.conflicts.height and policy is OnConflict.ERROR:
-        raise StoreError(conflict_message(compared.conflicts, root))
+    conflicts, rewritten, equal = [], set[int](), 0  # rewritten: the lake's own buckets
+    for bucket in shelves.buckets():
+        bars = shelves.bars(bucket).select(BAR_SCHEMA.names())
+        compared = _compared(root, contents, bars, bucket)
+        if compared is None:
+            continue
+        conflicts.append(compared.conflicts)
+        equal += compared.equal
+        replaced = compared.conflicts.select(BAR_SCHEMA.names())
+        if policy is not OnConflict.REPLACE:
+            replaced = replaced.clear()
+        shelves.replace(bucket, pl.concat([compared.new, replaced]))
+        rewritten |= {bucket_of(name, contents.buckets) for name in replaced["symbol"].unique()}
+    differing = pl.DataFrame(schema=_CONFLICTS)
+    if conflicts:
+        differing = pl.concat(conflicts).sort(*key_of(contents.spec))
+    if differing.height and policy is OnConflict.ERROR:
+        raise StoreError(conflict_message(differing, root))
     fresh = unseen(quarantine, read_files(root, contents.quarantine, QUARANTINE_SCHEMA))
     acted, new_actions = contents.actions, 0
     if actions is not None and actions.height:
         acted = _write_actions(root, contents, actions)
         new_actions = actions.height if acted != contents.actions else 0
+    changed = differing.height if policy is OnConflict.REPLACE else 0
     report = ImportReport(
         version=version,
         previous=version,
-        new_bars=compared.new.height,
-        known_bars=compared.equal,
-        conflicts=compared.conflicts.select("symbol", "timestamp", "close_stored", "close"),
+        new_bars=shelves.rows - changed,
+        known_bars=equal,
+        conflicts=differing.select(list(_CONFLICTS)),
         on_conflict=policy,
         quarantined=dict(fresh.group_by("rule").len().sort("rule").iter_rows()),
         known_quarantine=quarantine.height - fresh.height,
         new_actions=new_actions,
     )
-    replaced = compared.conflicts.select(BAR_SCHEMA.names())
-    if policy is not OnConflict.REPLACE:
-        replaced = replaced.clear()
-    if not (compared.new.height or replaced.height or fresh.height or new_actions):
+    if not (shelves.rows or fresh.height or new_actions):
         return report
-    files = write_bars(root, contents, compared.new, replaced, key)
+    files = write_bars(root, contents, shelves, rewritten)
     rejected = contents.quarantine
     if fresh.height:
         rejected = (*rejected, write_file(root, "quarantine", fresh, number=len(rejected)))
@@ -231,6 +255,25 @@ def _made_of(sources: Sequence[str], contents: Contents) -> Contents:
     return replace(contents, sources=tuple(sources), fingerprints=fingerprints, formerly=None)
 
 
+def _compared(
+    root: Folder, contents: Contents, bars: pl.DataFrame, shelf: int
+) -> Comparison | None:
+    """One shelf's bars against the stored ones near them; None where none is."""
+    if not bars.height:
+        return None
+    first, last = _moment(bars["close_utc"].min()), _moment(bars["close_utc"].max())
+    files = [
+        each for each in contents.bars
+        if (each.bucket or 0) % BUCKETS == shelf and each.first_close and each.last_close
+        and each.first_close <= last and each.last_close >= first
+    ]  # fmt: skip
+    if not files:
+        return None
+    near = scan_bars(root, files, contents.buckets, symbols=bars["symbol"].unique())
+    stored = near.filter(pl.col("close_utc").is_between(first, last)).collect()
+    return compare(bars, stored, key_of(contents.spec))
+
+
 def _write_actions(root: Folder, contents: Contents, actions: pl.DataFrame) -> tuple[DataFile, ...]:
     known = read_files(root, contents.actions, ACTION_SCHEMA)
     merged = merge_actions(known, actions)
@@ -239,67 +282,44 @@ def _write_actions(root: Folder, contents: Contents, actions: pl.DataFrame) -> t
     return (write_file(root, "actions", merged),)
 
 
-def unseen(quarantine: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """The rows that are not in the quarantine yet; equal rows are matched one to one."""
-    rows = quarantine.select(pl.col(n).cast(t) for n, t in QUARANTINE_SCHEMA.items())
-    nth = pl.int_range(pl.len()).over(*_QUARANTINE_CONTENT).alias("nth")
-    content = [*_QUARANTINE_CONTENT, "nth"]
-    return (
-        rows.with_columns(nth)
-        .join(known.with_columns(nth), on=content, how="anti", nulls_equal=True)
-        .drop("nth")
-    )
-
-
 def write_bars(
-    root: Folder,
-    contents: Contents,
-    new: pl.DataFrame,
-    replaced: pl.DataFrame,
-    key: list[str],
+    root: Folder, contents: Contents, shelves: Shelves, rewritten: set[int]
 ) -> tuple[DataFile, ...]:
     """Write the files of the next version and list all of its files.
 
-    New bars go into files beside the old ones; a bucket with replaced bars, or with many files, is
-    written anew into one file.
+    New bars go into files beside the old ones; a bucket with many files, or one of `rewritten`
+    (there bars take the place of others), is written anew into one file.
     """
-    bars = pl.concat([new, replaced])
-    buckets = {symbol: bucket_of(symbol, contents.buckets) for symbol in bars["symbol"].unique()}
-    numbered = bars.with_columns(
-        pl.col("symbol").replace_strict(buckets, return_dtype=pl.Int32).alias("bucket")
-    )
-    anew = {buckets[symbol] for symbol in replaced["symbol"].unique()}
-    held: dict[int, list[DataFile]] = {}
+    key, kept = key_of(contents.spec), dict[int, list[DataFile]]()
     for each in contents.bars:
-        held.setdefault(each.bucket or 0, []).append(each)
+        kept.setdefault(each.bucket or 0, []).append(each)
 
-    def write(bucket: int, part: pl.DataFrame) -> list[DataFile]:
-        kept = held.get(bucket, [])
-        if kept and (bucket in anew or len(kept) >= _FILES_PER_BUCKET):
-            stored = read_files(root, kept, BAR_SCHEMA)
-            part, kept = pl.concat([stored.join(part, on=key, how="anti"), part]), []
-        part = part.sort("symbol", "close_utc")
-        return [*kept, write_file(root, "bars", part, bucket=bucket)]
+    def write(shelf: int) -> None:
+        bars = shelves.bars(shelf).select(BAR_SCHEMA.names())
+        if not bars.height:
+            return
+        own = {name: bucket_of(name, contents.buckets) for name in bars["symbol"].unique()}
+        bucket_by_row = pl.col("symbol").replace_strict(own, return_dtype=pl.Int32)
+        parts = bars.with_columns(bucket_by_row.alias("bucket")).partition_by(
+            "bucket", as_dict=True, include_key=False
+        )
+        for (number,), rows in parts.items():
+            bucket, part = int(number), rows
+            old = kept.get(bucket, [])
+            if old and (bucket in rewritten or len(old) >= _FILES_PER_BUCKET):
+                stored = read_files(root, old, BAR_SCHEMA)
+                part, old = pl.concat([stored.join(part, on=key, how="anti"), part]), []
+            part = part.sort("symbol", "close_utc")
+            kept[bucket] = [*old, write_file(root, "bars", part, bucket=bucket)]
+        shelves.drop(shelf)
 
-    parts = numbered.partition_by("bucket", as_dict=True, include_key=False)
-    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        written = list(pool.map(lambda item: write(int(item[0][0]), item[1]), parts.items()))
-    touched = {int(bucket) for (bucket,) in parts}
-    files = [each for each in contents.bars if each.bucket not in touched]
-    files += [each for some in written for each in some]
-    return tuple(sorted(files, key=lambda f: (f.bucket or 0, str(f.first_close), f.path)))
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for done in [pool.submit(write, shelf) for shelf in shelves.buckets()]:
+            done.result()
+    every = [each for own in kept.values() for each in own]
+    return tuple(sorted(every, key=lambda f: (f.bucket or 0, str(f.first_close), f.path)))
 
 
-def conflict_message(conflicts: pl.DataFrame, root: Folder) -> str:
-    """One line that counts the conflicts, shows the first ones, and says how to decide."""
-    rows = conflicts.select("symbol", "timestamp", "close_stored", "close").head(3).iter_rows()
-    examples = "; ".join(
-        f"{symbol} {timestamp}: close {stored:.10g} stored, {close:.10g} imported"
-        if stored != close
-        else f"{symbol} {timestamp}: same close {close:.10g}, other values differ"
-        for symbol, timestamp, stored, close in rows
-    )
-    return (
-        f"{conflicts.height:,} bars differ from those in {root} ({examples}). Nothing was written; "
-        "choose --on-conflict keep (stored bars stay) or --on-conflict replace (imported ones win)"
-    )
+def _moment(value: object) -> datetime:
+    assert isinstance(value, datetime)
+    return value

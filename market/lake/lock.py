@@ -44,6 +44,25 @@ def writer_lock(root: Folder) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def undone(root: Folder) -> Iterator[None]:
+    """Remove what was written in the block where it ends in an error and no new version came
+    about; the caller holds the writer's lock."""
+    before, version = _data_files(root), current_version(root)
+    try:
+        yield
+    except BaseException:
+        if current_version(root) == version:
+            for name in _data_files(root) - before:
+                root.remove(name)
+        raise
+
+
+def _data_files(root: Folder) -> set[str]:
+    found = {f"{table}/{name}" for table in TABLES for name in (root / table).files()}
+    return {name for name in found if f"/{_LOG}/" not in name}
+
+
 def discard(root: Folder) -> None:
     """Remove what an import wrote into a folder where no store came about; the rest stays."""
     if current_version(root) is not None:

@@ -12,8 +12,10 @@ say what was committed is named. A version is called by its number in the log an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -125,6 +127,18 @@ def load(root: Folder, version: str) -> Contents:
         fingerprints=told["fingerprints"],
         formerly=told["formerly"],
     )
+
+
+def written(root: Folder, version: str) -> datetime:
+    """When a version was committed, by the clock of its writer."""
+    number = int(version.split("-", 1)[0])
+    try:
+        for line in root.read(f"{_LOG}/{number:020}.json").splitlines():
+            if information := json.loads(line).get("commitInfo"):
+                return datetime.fromtimestamp(information["timestamp"] / 1000, UTC)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(root, number, str(error)) from None
+    raise _damaged(root, number, "its commit tells no time")
 
 
 def log_entry(root: Folder, version: str) -> str:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from backtest.fills.terms import Terms
+from backtest.settings import BacktestRequest
 from cluster.cli import app
+from cluster.commands.backtest import load
+from cluster.commands.backtest_venue import with_venue
+from market.actions.table import ACTION_SCHEMA
 from market.errors import BacktestInputError, ConfigError, StoreError
 from market.flags import Flag
 from market.importing.files import import_frame
@@ -115,3 +122,44 @@ def test_the_program_says_it_in_one_line_and_exits_with_2(folders: tuple[Path, P
     assert run.returncode == 2
     assert run.stderr.startswith("error: the table holds forecasts of 2 models")
     assert run.stderr.count("\n") == 1
+
+
+def test_what_the_store_says_of_trading_is_used_and_said(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(folders[0], store)
+    history = MarketHistory.open(store)
+    name, day = history.symbols()["symbol"][0], history.sessions()[25]
+    action = {"symbol": name, "ex_date": day, "split": 1.0, "dividend": 0.5, "announced": None}
+    history.record_actions(pl.DataFrame([action], schema=ACTION_SCHEMA))
+    asked = {"store": store, "momentum": 5, "k": 2}
+    plain = load(BacktestRequest(**asked))
+    assert plain["actions"].row(0) == (name, day, 1.0, 0.5)
+    assert "1 of the store" in plain["provenance"]["corporate actions"]
+    assert load(BacktestRequest(**asked, store_actions=False)).get("actions") is None
+    own = load(BacktestRequest(**asked, venue_costs=True, min_fee=2.0))
+    costs, rules = own["settings"].costs, own["settings"].rules
+    assert (costs.commission_per_share, costs.commission_bps, costs.min_fee) == (0.0035, 0.0, 2.0)
+    assert rules.lot == 1.0
+    words = own["provenance"]["venue"]
+    assert "XNYS: USD" in words
+    assert "given instead: min_fee" in words
+    assert plain["settings"].costs.commission_per_share == 0.0
+
+
+def test_limits_of_a_venue_are_those_of_each_board(tmp_path: Path) -> None:
+    request = BacktestRequest(store=tmp_path, momentum=5, venue_costs=True)
+    span = (date(2020, 1, 2), date(2021, 1, 4))
+    given = Terms(pl.DataFrame({"symbol": ["688981"], "limit": [0.5], "borrow_bps": [10.0]}))
+    names = ["600519", "300750", "688981"]
+    made = with_venue(request, given, "XSHG", names, span)
+    assert made.terms is not None
+    assert made.terms.column("limit", names).tolist() == [0.10, 0.10, 0.5]
+    assert made.terms.column("borrow_bps", names)[2] == 10.0
+    assert made.settings.rules.t_plus_one
+    assert (made.settings.rules.lot, made.settings.rules.tick) == (100.0, 0.01)
+    assert made.settings.costs.sell_tax_bps == 10.0
+    assert "narrowest of these years" in made.words
+    with pytest.raises(ConfigError, match="no usual costs are known"):
+        with_venue(request, None, "XKAR", names, span)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -15,6 +16,7 @@ from polars.testing import assert_frame_equal
 import candlecast as cc
 from backtest import Costs
 from backtest.figures.round_trips import round_trips
+from market.errors import CandlecastError
 from tests.candlecast.conftest import Run
 
 WITHOUT = """
@@ -72,6 +74,40 @@ def test_pandas_frames_and_a_store_give_the_same(
     for held in (store.backtest(scores, k=2, costs=costs), by_path):
         assert len(held.orders) == result.orders.height
     assert isinstance(store.backtest(momentum=20, k=2).trades, pd.DataFrame)
+
+
+def test_weights_orders_and_signals_of_ones_own(bars: pl.DataFrame) -> None:
+    days = bars["timestamp"].unique().sort().dt.date()
+    first, second = bars["symbol"].unique().sort()[:2]
+    free: dict[str, Any] = {
+        "venue": "XNYS",
+        "costs": {"commission_bps": 0.0, "min_fee": 0.0, "slippage_bps": 0.0},
+    }
+    long = pl.DataFrame(
+        {"date": [days[10]] * 2, "symbol": [first, second], "weight": [0.3, 0.6]},
+    )
+    by_long = cc.backtest(bars, weights=long, **free)
+    wide = pd.DataFrame(
+        {first: [0.3], second: [0.6]}, index=pd.DatetimeIndex([pd.Timestamp(days[10])])
+    )
+    by_wide = cc.backtest(bars, weights=wide, **free)
+    assert_frame_equal(by_long.equity, by_wide.equity, check_exact=True)
+    assert by_long.orders["symbol"].to_list() == [second, first]  # the largest is paid first
+
+    shares = by_long.orders.select("symbol", shares=pl.col("size"), Time=pl.lit(days[10]))
+    by_orders = cc.backtest(bars, orders=shares, **free)
+    assert_frame_equal(by_orders.equity["equity"].to_frame(), by_long.equity.select("equity"))
+
+    signals = pl.DataFrame(
+        {"date": [days[10], days[20]], "symbol": [first] * 2, "entry": [True, False]}
+    ).with_columns(exit=~pl.col("entry"))
+    by_signals = cc.backtest(bars, signals=signals, k=4, **free)
+    assert by_signals.orders["side"].to_list() == ["buy", "sell"]
+    closes = bars.filter(symbol=first).sort("timestamp")["close"]
+    size = by_signals.orders["size"][0]
+    assert size == pytest.approx(250_000 / closes[10])  # 1 / k of a million
+    with pytest.raises(CandlecastError, match="orders and signals given"):
+        cc.backtest(bars, orders=shares, signals=signals, **free)
 
 
 def test_forecasts_are_traded(bars: pl.DataFrame) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from market.flags import Flag
 from market.table.forecasts import ForecastTable
@@ -19,6 +22,29 @@ def run_demo(out: Path) -> str:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
+
+
+def assert_the_console_opens(command: str) -> None:
+    """The command that the demo names last serves what the demo made."""
+    program, verb, *rest = shlex.split(command)
+    assert verb == "serve"
+    started = subprocess.Popen(
+        [program, verb, *rest, "--port", "0", "--json"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert started.stdout is not None
+        told = json.loads(started.stdout.readline())
+        asked = Request(
+            f"{told['address']}/api/health", headers={"Authorization": f"Bearer {told['token']}"}
+        )
+        with urlopen(asked, timeout=60) as answer:
+            health = json.load(answer)
+        assert health["status"] == "ok"
+        assert health["nights"][0]["model"] == "nano"
+    finally:
+        started.terminate()
+        assert started.wait(30) in (0, -15, 143)
+        started.stdout.close()
 
 
 def test_the_demo_goes_the_whole_way_and_repeats_nothing(tmp_path: Path) -> None:
@@ -38,5 +64,7 @@ def test_the_demo_goes_the_whole_way_and_repeats_nothing(tmp_path: Path) -> None
     assert steps["n_paths"].unique().to_list() == [16]
     assert not ((steps["flags"] & int(Flag.IN_SAMPLE)) != 0).any()
 
-    assert "already done" in run_demo(out)
+    again = run_demo(out)
+    assert "already done" in again
+    assert_the_console_opens(again.splitlines()[-1].partition(": ")[2])
     assert ForecastTable(out / "forecasts").scan().collect().equals(steps)

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecaster import Kronos, KronosForecaster, KronosTokenizer, SamplePaths, SamplingParams
+from forecaster.interface import Precision
 from forecaster.kronos import reference, tiles
-from forecaster.kronos.engine import Engine, Precision, Tokens
-from forecaster.kronos.sampling import filtered_probs, uniforms
+from forecaster.kronos.engine import Engine, Tokens
+from forecaster.kronos.sampling import filtered_probs
+from forecaster.noise import uniforms
 from forecaster.normalize import normalise
 from forecaster.registry import load_forecaster, resolve_model
 from forecaster.summary import summarise
@@ -349,18 +351,3 @@ def test_bits_that_do_not_fit_together_are_refused() -> None:
         KronosForecaster(*uneven)
     with pytest.raises(CheckpointError, match="half mode"):
         uneven[0].decode([torch.zeros(1, 2).long()] * 2, half=True)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_gpu_follows_the_reference(networks: Networks) -> None:
-    given_ = [t.cuda() for t in inputs(2, 20, 6, 3)]
-    tokenizer, predictor = (n.to("cuda") for n in networks)
-    try:
-        greedy = SamplingParams(1.0, 1, 1.0)
-        bars, _, _ = engine_generate(tokenizer, predictor, *given_, greedy, 64)
-        expected, _, _ = reference.generate(tokenizer, predictor, *given_, greedy, 64)
-        torch.testing.assert_close(bars, expected, rtol=1e-3, atol=1e-3)
-    finally:
-        for network in networks:
-            network.cpu()

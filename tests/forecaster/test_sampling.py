@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from forecaster import SamplingParams
-from forecaster.kronos.sampling import draw, filtered_probs, noise_key, philox4x32, uniforms
+from forecaster.kronos.sampling import draw, filtered_probs
+from forecaster.noise import noise_key, philox4x32, uniforms
 from market.errors import ConfigError
 
 AS_OF = np.datetime64("2016-01-08T21:00:00", "us")

@@ -9,7 +9,7 @@ import pytest
 from market import Label, StoreSpec
 from market.errors import ConfigError
 from market.exchange_sessions import bars_per_year, canonical_venue
-from market.venues import quote_currency, venue_preset
+from market.venues import Tax, quote_currency, venue_preset
 
 DAY = date(2024, 1, 2)
 
@@ -45,6 +45,9 @@ def test_taxes_follow_their_dates() -> None:
     china = venue_preset("XSHG")
     assert china.tax(date(2023, 8, 25)).sell_bps == 10.0
     assert china.tax(date(2023, 8, 28)).sell_bps == 5.0
+    assert china.tax(date(2007, 6, 1)) == Tax(30.0, 30.0, date(2007, 5, 30))
+    assert len(china.taxes_in(date(2008, 1, 2), date(2009, 1, 5))) == 3
+    assert china.limits_in("300750", date(2020, 1, 2), date(2021, 1, 4)) == (0.10, 0.20)
     assert venue_preset("XLON").tax(DAY).buy_bps == 50.0
     assert "T+1" in china.words(DAY)
     assert "5 bps selling" in china.words(DAY)

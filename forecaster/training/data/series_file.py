@@ -21,7 +21,8 @@ from forecaster.training.config import TrainingError
 from forecaster.training.data.pools import N_FEATURES, N_STAMPS, TrainingSeries
 from market.windows import time_features
 
-FORMAT = 1
+FORMAT = 2
+"""Of what the files hold; 2: continuous over splits."""
 INDEX = "index.json"
 _FILES = {
     "values": (np.dtype(np.float64), (N_FEATURES,)),

@@ -13,12 +13,14 @@ from market.fields import FEATURES
 from market.lake.history import MarketHistory
 from market.processes import DAILY, SESSIONS, simulate_processes
 from market.synthetic import simulate_market
+from market.windows import continuous_values
 
 
 def history_series(histories: Iterable[MarketHistory]) -> list[TrainingSeries]:
-    """Every symbol of every history. A symbol in two histories is two series of one name."""
+    """Every symbol of every history, continuous over its splits. A symbol in two histories is two
+    series of one name."""
     return [
-        TrainingSeries(one.symbol, one.timestamps_N, one.values_NF)
+        TrainingSeries(one.symbol, one.timestamps_N, continuous_values(one))
         for history in histories
         for one in history.series(history.symbols()["symbol"].to_list())
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backtest.fills import oracle
@@ -144,6 +144,16 @@ def test_the_kernel_does_what_the_specification_says(case: Case, first: int) -> 
         )
 
 
+RUINED_BY_FEES = Case(
+    seed=0,
+    costs=Costs(commission_bps=0.0, min_fee=40.0, slippage_bps=0.0),
+    rules=Rules(lag=0, fill="close", allow_same_bar=True, leverage=2.0, tick=0.0),
+    money=2_000.0,
+)
+"""The last equity is below zero with shares still held: the run ends there, their prices do not."""
+
+
+@example(case=RUINED_BY_FEES)
 @given(case=cases(more=False))
 def test_what_must_hold_of_every_simulation(
     case: Case,
@@ -163,9 +173,13 @@ def test_what_must_hold_of_every_simulation(
     row, column, size = trades["row"], trades["column"], trades["size"]
     if not rules.margin:
         assert cash.min() >= 0
-    # Cash and positions, rebuilt from the orders alone, are the equity of every bar.
+    # Nothing happens after the bar that leaves nothing, whatever prices do.
+    alive = int(np.argmax(equity <= 0)) + 1 if (equity <= 0).any() else N_BARS
+    assert (equity[alive:] == equity[alive - 1]).all()
+    assert (orders["row"] < alive).all()
+    # Cash and positions, rebuilt from the orders alone, are the equity of every bar until then.
     balance, shares = money, np.zeros(N_SYMBOLS)
-    for t in range(N_BARS):
+    for t in range(alive):
         for order in orders[orders["row"] == t]:
             balance -= order["size"] * order["price"] + order["fee"]
             shares[order["column"]] += order["size"]

@@ -36,7 +36,10 @@ def dom(page: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_browser_draws_every_plot(result: BacktestResult, dom: str) -> None:
     plots = re.findall(r'id="plot-([\w-]+)" class="plotly-graph-div js-plotly-plot"', dom)
-    assert plots == ["equity", "drawdowns", "ic", "trading", *(f"fan-{i}" for i in range(4))]
+    assert plots == [
+        "equity", "drawdowns", "exposure", "rolling", "histogram", "years", "ic", "quantiles",
+        "decay", "trading", *(f"fan-{i}" for i in range(4)),
+    ]  # fmt: skip
     drawn = re.split(r'id="plot-[\w-]+"', dom)[1:]
     assert all('class="main-svg"' in part for part in drawn)
     assert all(re.search(r'class="(trace scatter|trace bars|points)', part) for part in drawn)
@@ -57,6 +60,10 @@ def test_the_page_asks_nobody_for_anything(page: Path) -> None:
     assert page.read_text(encoding="utf-8").count("plotly.js v") == 1, "embedded once"
 
 
+def test_the_page_is_small(page: Path) -> None:
+    assert page.stat().st_size < 2_000_000
+
+
 def test_in_sample_banner_only_where_flagged(
     result: BacktestResult, clean: BacktestResult, page: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +74,24 @@ def test_in_sample_banner_only_where_flagged(
     other = our_part(write_tear_sheet(clean, tmp_path / "clean.html"))
     assert "IN-SAMPLE" not in other
     assert "in-sample-banner" not in other
+
+
+@pytest.mark.parametrize(
+    ("published", "told"),
+    [
+        ("uncalibrated", "as sampled, on 1 of them because the past was too short"),
+        ("as sampled", "UNCALIBRATED: on 1 of 1 forecast dates"),
+        ("calibrated", "Calibration: of 1 forecast dates were traded calibrated on 1"),
+    ],
+)
+def test_the_calibration_status_is_on_the_page(published: str, told: str, tmp_path: Path) -> None:
+    market = random_market(30, n_days=24, n_symbols=2)
+    table = market.forecasts(random_scores(market, 31, [20]), horizon=10)
+    traded = table.with_columns(published=pl.lit(published))
+    result = run_backtest(market.bars, traded, BacktestSettings(k=1))
+    ours = our_part(write_tear_sheet(result, tmp_path / "sheet.html"))
+    assert told in ours
+    assert ("UNCALIBRATED" in ours) == (published != "calibrated")
 
 
 def test_in_sample_spans_reach_to_the_next_rebalance(result: BacktestResult) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from cluster.calibration.job import past_dates
+from cluster.calibration.job import past_dates, run_calibrate
+from cluster.calibration.report import CalibrationReport
 from cluster.calibration.settings import CalibrateSettings
 from cluster.night.trust import earlier_nights
 from market.errors import ForecastInputError
@@ -20,12 +22,16 @@ from tests.cluster.conftest import Outcome, make_store
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-SYMBOLS, LOOKBACK, HORIZON = 8, 40, 3
+SYMBOLS, LOOKBACK, HORIZON = 5, 40, 3
+DATES, NIGHT = 60, 122
 
 
 @pytest.fixture(scope="module")
 def bars() -> pl.DataFrame:
-    return simulate_market(SimulatorParams(seed=21, n_symbols=SYMBOLS, n_sessions=200))
+    """The last of the symbols is delisted three bars behind the night that is calibrated."""
+    made = simulate_market(SimulatorParams(seed=21, n_symbols=SYMBOLS, n_sessions=135))
+    days, names = (made[c].unique().sort() for c in ("timestamp", "symbol"))
+    return made.filter((pl.col("symbol") != names[-1]) | (pl.col("timestamp") <= days[NIGHT + 3]))
 
 
 @pytest.fixture(scope="module")
@@ -35,35 +41,57 @@ def market(tmp_path_factory: pytest.TempPathFactory, bars: pl.DataFrame) -> Path
     return folder
 
 
+@pytest.fixture(scope="module")
+def day(market: Path) -> str:
+    return str(MarketHistory.open(market).sessions()[NIGHT])
+
+
 def how(store: Path, out: Path) -> list[object]:
     return ["--store", store, "--out", out, "--model", "random-walk", "--lookback", LOOKBACK,
             "--horizon", HORIZON, "--paths", 16, "--replicas", 1]  # fmt: skip
 
 
-@pytest.fixture
-def day(market: Path) -> str:
-    return str(MarketHistory.open(market).sessions()[150])
+def hindcast(store: Path, out: Path, day: str) -> CalibrationReport:
+    return run_calibrate(
+        CalibrateSettings(
+            store=store, out=out, as_of=day, model="random-walk", lookback=LOOKBACK,
+            horizon=HORIZON, paths=16, replicas=1, dates=DATES,
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calibrated(
+    market: Path, day: str, tmp_path_factory: pytest.TempPathFactory, local_ray: None
+) -> tuple[Path, CalibrationReport]:
+    """A table with hindcasts of the dates before the night, and what they say."""
+    out = tmp_path_factory.mktemp("calibrated") / "out"
+    return out, hindcast(market, out, day)
 
 
 def test_a_night_is_calibrated_by_hindcasts_and_a_rerun_finds_it_done(
-    market: Path, day: str, tmp_path: Path, candlecast: Callable[..., Outcome]
-) -> None:
+    calibrated: tuple[Path, CalibrationReport], market: Path, day: str, tmp_path: Path,
+    candlecast: Callable[..., Outcome],
+) -> None:  # fmt: skip
     out = tmp_path / "out"
-    asked = [*how(market, out), "--as-of", day]
-    before = candlecast("forecast", *asked, "--calibration", "on", "--json")
+    asked = ["--as-of", day, "--calibration", "on", "--json"]
+    before = candlecast("forecast", *how(market, out), *asked)
     assert before.code == 0, before.err
     assert set(ForecastTable(out).scan().collect()["published"]) == {"uncalibrated"}
 
-    made = candlecast("calibrate", *asked, "--dates", 70, "--json")
-    assert made.code == 0, made.err
-    fit = json.loads(made.out)["fits"][day]
+    made, out = calibrated[1], tmp_path / "calibrated"
+    shutil.copytree(calibrated[0], out)
+    assert made.hindcast is not None
+    told = candlecast("calibrate", *how(market, out), "--as-of", day, "--dates", DATES, "--json")
+    assert told.code == 0, told.err
+    assert json.loads(told.out)["hindcasts"] == 0, "nothing was missing any more"
+    fit = json.loads(told.out)["fits"][day]
+    ((_, fitted),) = made.fitted.items()
+    assert fit == json.loads(json.dumps(fitted.as_dict()))
     assert fit["dates"] >= 60
     assert fit["last_date"] < day
-    assert (
-        json.loads(candlecast("calibrate", *asked, "--dates", 70, "--json").out)["hindcasts"] == 0
-    ), "nothing was missing any more"
 
-    done = candlecast("forecast", *asked, "--calibration", "on", "--json")
+    done = candlecast("forecast", *how(market, out), *asked)
     assert done.code == 0, done.err
     table = ForecastTable(out)
     rows = table.scan().collect()
@@ -75,9 +103,9 @@ def test_a_night_is_calibrated_by_hindcasts_and_a_rerun_finds_it_done(
     assert rows["raw_close_q50"].null_count() == (0 if other else rows.height)
     prices = rows.select("low_mean", "open_mean", "close_mean", "high_mean")
     assert (prices["low_mean"] <= prices["close_mean"]).all()
-    again = candlecast("forecast", *asked, "--calibration", "on", "--json")
-    assert len(table.runs()) == 2
+    again = candlecast("forecast", *how(market, out), *asked)
     assert again.code == 0
+    assert len(table.runs()) == 1
     assert table.scan().collect().equals(rows)
 
 
@@ -86,21 +114,21 @@ def test_nights_learn_from_nights_and_the_page_says_how_they_did(
 ) -> None:
     out = tmp_path / "out"
     sessions = MarketHistory.open(market).sessions()
-    span = f"{sessions[60]}:{sessions[139]}"
+    span = f"{sessions[50]}:{sessions[113]}"
     collected = candlecast(
         "forecast", *how(market, out), "--as-of", span, "--calibration", "collect", "--json"
     )
     assert collected.code == 0, collected.err
     tonight = candlecast(
-        "forecast", *how(market, out), "--as-of", sessions[145], "--calibration", "on"
+        "forecast", *how(market, out), "--as-of", sessions[118], "--calibration", "on"
     )
     assert tonight.code == 0, tonight.err
     history, table = MarketHistory.open(market), ForecastTable(out)
     newest = max(table.runs(), key=lambda record: record.dates[-1].as_of)
     (fit,) = newest.identity["calibration"]["fits"].values()
-    assert fit["dates"] == 80
+    assert fit["dates"] == 64
     assert fit["status"].split(":")[0] in tonight.out
-    trust = earlier_nights(table, history, "random-walk-1", history.resolve_as_of(sessions[145]))
+    trust = earlier_nights(table, history, "random-walk-1", history.resolve_as_of(sessions[118]))
     assert trust is not None
     assert trust.nights == 60
     assert [each.step for each in trust.steps] == [1, 2, 3]
@@ -109,12 +137,12 @@ def test_nights_learn_from_nights_and_the_page_says_how_they_did(
         assert 0.5 < each.coverage < 1
 
     judged = candlecast(
-        "evaluate", "--store", market, "--forecasts", out, "--end", sessions[139],
+        "evaluate", "--store", market, "--forecasts", out, "--end", sessions[113],
         "--report", tmp_path / "report", "--json",
     )  # fmt: skip
     assert judged.code == 0, judged.err
     found = json.loads(judged.out)
-    assert found["dates"] == 80
+    assert found["dates"] == 64
     assert found["windows"] == json.loads(collected.out)["forecasts"]
     assert "random-walk" in {row["model"] for row in found["models"]}
     page = (tmp_path / "report" / "evaluation.html").read_text()
@@ -125,7 +153,7 @@ def test_nights_learn_from_nights_and_the_page_says_how_they_did(
 
 
 def test_later_bars_change_no_fit(
-    bars: pl.DataFrame, market: Path, day: str, tmp_path: Path, candlecast: Callable[..., Outcome]
+    bars: pl.DataFrame, calibrated: tuple[Path, CalibrationReport], day: str, tmp_path: Path
 ) -> None:
     last = pl.lit(day).str.to_datetime()
     poisoned = bars.with_columns(
@@ -133,43 +161,57 @@ def test_later_bars_change_no_fit(
         for c in ("open", "high", "low", "close")
     )
     make_store(tmp_path / "other", poisoned)
-    fits = []
-    for store, out in ((market, tmp_path / "a"), (tmp_path / "other", tmp_path / "b")):
-        made = candlecast("calibrate", *how(store, out), "--as-of", day, "--dates", 60, "--json")
-        assert made.code == 0, made.err
-        fits.append(json.loads(made.out)["fits"])
-    assert fits[0] == fits[1]
+    other = hindcast(tmp_path / "other", tmp_path / "b", day)
+    assert list(other.fitted.values()) == list(calibrated[1].fitted.values())
+
+
+def test_a_delisted_symbol_counts_as_far_as_it_traded(
+    bars: pl.DataFrame, market: Path, day: str, tmp_path: Path, candlecast: Callable[..., Outcome]
+) -> None:
+    """Two bars behind the second night there is nothing more of it, and none behind the last."""
+    sessions, out = MarketHistory.open(market).sessions(), tmp_path / "out"
+    asked = f"{day},{sessions[NIGHT + 1]},{sessions[NIGHT + 3]}"
+    assert candlecast("forecast", *how(market, out), "--as-of", asked, "--quiet").code == 0
+    judged = candlecast("evaluate", "--store", market, "--forecasts", out, "--json")
+    assert judged.code == 0, judged.err
+    found = json.loads(judged.out)
+    n = 3 * bars["symbol"].n_unique()
+    assert (found["windows"], found["windows_without_outcome"]) == (n - 1, 1)
+    of_model = [row["windows"] for row in found["steps"] if row["model"] == "random-walk"]
+    assert of_model == [n - 1, n - 1, n - 2]
 
 
 def test_bad_input_is_one_line(
     market: Path, day: str, tmp_path: Path, candlecast: Callable[..., Outcome]
 ) -> None:
     history = MarketHistory.open(market)
+    sessions, out, one = history.sessions(), tmp_path / "out", tmp_path / "one"
     settings = CalibrateSettings(
-        store=market, out=tmp_path, as_of=str(history.sessions()[80]), lookback=LOOKBACK,
-        horizon=HORIZON, model="random-walk",
+        store=market, out=out, as_of=str(sessions[80]), lookback=LOOKBACK, horizon=HORIZON,
+        model="random-walk",
     )  # fmt: skip
     with pytest.raises(ForecastInputError, match="calibration needs --dates 90"):
         past_dates(history, settings, history.resolve_as_of_range(settings.as_of))
 
-    out = tmp_path / "out"
-    asked = [*how(market, out), "--as-of", day]
-    assert candlecast("forecast", *asked, "--quiet").code == 0
-    lost = candlecast("evaluate", "--store", market, "--forecasts", out, "--models", "mini")
-    assert (lost.code, lost.err.count("\n")) == (2, 1)
-    assert "no forecasts of mini; it holds random-walk" in lost.err
-    make_store(
-        tmp_path / "other",
-        simulate_market(SimulatorParams(seed=5, n_symbols=SYMBOLS, n_sessions=200)),
-    )
-    foreign = candlecast("evaluate", "--store", tmp_path / "other", "--forecasts", out)
-    assert foreign.code == 2
-    assert "was not forecast from" in foreign.err
-    newest = history.sessions()[-1]
-    assert candlecast("forecast", *how(market, tmp_path / "new"), "--as-of", newest, "-q").code == 0
-    early = candlecast("evaluate", "--store", market, "--forecasts", tmp_path / "new")
-    assert early.code == 2
-    assert "has an outcome in" in early.err
-    assert (
-        candlecast("evaluate", "--store", market, "--forecasts", out, "--baselines", "x").code == 2
-    )
+    asked = f"{day},{sessions[-1]}"
+    assert candlecast("forecast", *how(market, out), "--as-of", asked, "--quiet").code == 0
+    single = [*how(market, one), "--as-of", day, "--paths", 1, "--quiet"]
+    assert candlecast("forecast", *single).code == 0
+    other = simulate_market(SimulatorParams(seed=5, n_symbols=SYMBOLS, n_sessions=135))
+    make_store(tmp_path / "other", other)
+    calibrate = ("calibrate", *how(market, out), "--as-of")
+    for arguments, told in (
+        (("evaluate", "--models", "mini"), "no forecasts of mini; it holds random-walk"),
+        (("evaluate", "--baselines", "x"), "--baselines x: not a baseline"),
+        (("evaluate", "--store", tmp_path / "other"), "was not forecast from"),
+        (("evaluate", "--start", sessions[-1]), "has an outcome in"),
+        (("evaluate", "--forecasts", one), "forecasts of one path cannot be scored"),
+        ((*calibrate, day, "--dates", 20), "greater than or equal to 60"),
+        ((*calibrate, sessions[70]), "calibration needs --dates 90"),
+        ((*calibrate, day, "--horizon", 200), "calibration needs --dates 90"),
+    ):
+        place = ("--store", market, "--forecasts", out)
+        full = (*arguments[:1], *place, *arguments[1:]) if arguments[0] == "evaluate" else arguments
+        made = candlecast(*full)
+        assert (made.code, made.err.count("\n")) == (2, 1), made.err
+        assert told in made.err

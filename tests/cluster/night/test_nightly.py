@@ -86,6 +86,12 @@ def test_a_night_is_done_once_and_the_next_one_moves_the_pointer(
     assert f"{newest.as_of_date}" == f"{house.days[121]:%Y-%m-%d}"
     page = (house.folder / "reports" / f"{house.days[121]:%Y-%m-%d}.html").read_text()
     assert "8</b><span>symbols forecast" in page
+    assert (summary["earlier_nights"], third["earlier_nights"]) == (0, 1)
+    table = page.split("How earlier nights did")[1].split("</table>")[0]
+    assert "inside 80%" in table
+    assert f'<td>1</td><td class="n">1</td><td class="n">{third["coverage_80"]:.1%}' in table
+    assert "DRIFT" not in page, "one night is no drift"
+    assert "calibration is off" in page.split("What is published")[1][:200]
     assert "<script" not in page
 
 

@@ -37,7 +37,7 @@ from tests.forecaster.training.training_group import train_in_group
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="victims are found in /proc")
 
-STEPS = 150
+STEPS = 100
 SHARED: dict[str, Any] = {
     "seed": 3,
     "data": {
@@ -49,7 +49,7 @@ SHARED: dict[str, Any] = {
     "windows": {"lookbacks": [16, 24], "horizon": 4, "validation_horizon": 4},
     "optimiser": {"steps": STEPS, "batch_size": 4, "max_lr": 1e-3, "clip_norm": 2.0},
     "run": {
-        "log_every": 1, "validate_every": 75, "checkpoint_every": 25, "validation_windows": 16,
+        "log_every": 1, "validate_every": 50, "checkpoint_every": 10, "validation_windows": 16,
     },
 }  # fmt: skip
 TOKENIZER = {
@@ -151,7 +151,7 @@ def test_a_killed_worker_changes_no_bit(
     killer.join()
     assert made.code == 0, made.err
     assert len(killed_at) == 1
-    assert 25 <= killed_at[0] < STEPS
+    assert 10 <= killed_at[0] < STEPS
     assert "ETA" in made.out
     assert len(list((market / "series").glob("*/index.json"))) == 1
 

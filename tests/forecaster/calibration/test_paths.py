@@ -36,7 +36,7 @@ def fitted(published: str = "calibrated", **changes: object) -> Fitted:
 
 CHANGES: dict[str, object] = {
     "mean_factor": [0.2] * 4, "model_share": 0.5, "spread_factor": [1.4, 1.3, 1.2, 1.1],
-    "memory": 0.4, "weights": [0.4, 0.4, 0.2], "adaptive": [0.1, 0.0, -0.1, 0.2],
+    "memory": 0.4, "weights": [0.4, 0.4, 0.2], "adaptive": 0.1,
     "up_factor": [0.3] * 4, "up_share": [0.53] * 4,
 }  # fmt: skip
 

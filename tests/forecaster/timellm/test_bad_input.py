@@ -11,7 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from forecaster.timellm import PointConfig, TimeLLMForecaster, build_model, load_point_model
+from forecaster.timellm import (
+    PointConfig,
+    TimeLLMForecaster,
+    build_model,
+    load_point_model,
+    write_random_backbone,
+)
 from forecaster.timellm.loading import backbone_folder, folder_hash
 from forecaster.timellm.rows import forecast_rows
 from market.errors import CheckpointError, ConfigError, ForecastInputError
@@ -90,15 +96,12 @@ def test_a_prompt_longer_than_the_positions(
     [
         ({"backbone_layers": 3}, "has 2 layers, backbone_layers=3 asks for more"),
         ({"d_ff": 33}, r"d_ff=33: the head cannot read more outputs .* has \(32\)"),
-        ({"backbone_bits": 8}, "backbone_bits=8: needs a CUDA device"),
         ({"backbone": "no-such-folder"}, "no-such-folder: no such folder, not a hub id"),
     ],
 )
 def test_wishes_a_backbone_cannot_meet(
     changes: dict[str, object], said: str, configure: Configure
 ) -> None:
-    if "backbone_bits" in changes and torch.cuda.is_available():
-        pytest.skip("this machine has a GPU, where 8 bits are possible")
     with pytest.raises(CheckpointError, match=said):
         build_model(configure("gpt2", **changes))
 
@@ -189,6 +192,76 @@ def test_missing_or_foreign_errors(saved: Path) -> None:
 def test_configs_that_make_no_model(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         PointConfig.model_validate({"lookback": 64, "horizon": 4, **changes})
+
+
+def test_weights_that_are_missing_or_no_numbers(configure: Configure, backbone: Path) -> None:
+    weights = load_file(backbone / "model.safetensors")
+    name = "h.1.mlp.c_fc.weight"
+    save_file({k: v for k, v in weights.items() if k != name}, backbone / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"lacks 1 of the network's weights, first '{name}'"):
+        build_model(configure("none", backbone=str(backbone)))
+    weights[name].fill_(float("nan"))
+    save_file(weights, backbone / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"answers are not finite; the weights are damaged"):
+        build_model(configure("none", backbone=str(backbone)))
+
+
+def test_a_tokenizer_of_another_model(configure: Configure, backbone: Path, tmp_path: Path) -> None:
+    small = write_random_backbone(tmp_path / "small", width=32, layers=1, vocabulary=300)
+    shutil.copyfile(backbone / "tokenizer.json", small / "tokenizer.json")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json belongs to another model"):
+        build_model(configure("none", backbone=str(small)))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_forecasts_every_row_by_itself(precision: str, configure: Configure) -> None:
+    torch.manual_seed(1)
+    model = build_model(configure("gpt2", backbone_precision=precision)).eval()
+    torch.manual_seed(1)
+    exact = build_model(configure("gpt2")).eval()
+    x_BL = torch.randn(9, LOOKBACK).cumsum(1)
+    together = forecast_rows(model, x_BL)
+    assert together.dtype == torch.float32
+    assert torch.equal(together[4:5], forecast_rows(model, x_BL[4:5]))
+    assert torch.allclose(together, forecast_rows(exact, x_BL), atol=0.05, rtol=0.05)
+
+
+def test_bits_need_a_gpu_and_an_extra(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure("gpt2", backbone_bits=4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(CheckpointError, match=r"needs a CUDA device.*timellm-bits") as error:
+        build_model(config)
+    assert "\n" not in str(error.value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("forecaster.timellm.loading.find_spec", lambda _: None)
+    with pytest.raises(CheckpointError, match=r"pip install 'candlecast\[timellm-bits\]'"):
+        build_model(config)
+
+
+def test_odd_series_are_forecast(configure: Configure) -> None:
+    torch.manual_seed(1)
+    errors = np.ones((40, HORIZON, 6), dtype=np.float32)
+    model = TimeLLMForecaster(build_model(configure("gpt2")), errors)
+    assert model.forecast([]) == []
+    shorter_than_a_patch = np.arange(5.0)
+    for odd in (np.full(70, 3.0), shorter_than_a_patch, np.linspace(1e38, 3e38, 70), np.arange(80)):
+        (found,) = model.forecast([odd])
+        assert found.shape == (HORIZON,)
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (["a", "b"], r"series 1: .*give numbers"),
+        ([1.0, 1e200, 2.0], r"series 1: holds values beyond 1e\+150"),
+    ],
+)
+def test_series_that_are_no_numbers_or_too_large(bad: list[float], said: str, saved: Path) -> None:
+    with pytest.raises(ForecastInputError, match=said):
+        TimeLLMForecaster.load(saved).forecast([np.arange(70.0), np.array(bad)])
 
 
 @pytest.mark.parametrize("bad", [[1.0], [1.0, float("nan"), 2.0], [[1.0, 2.0]]])

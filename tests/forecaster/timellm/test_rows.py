@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -71,10 +74,79 @@ def test_what_all_prompts_begin_with_is_read_once(
     shared = model.prompter.shared_ids
     assert len(shared) > 10
     assert all(one[: len(shared)] == shared for one in ids)
-    assert (model.shape_of(ids[0])[0] == len(shared)) is causal
+    assert (model.backbone.begun(ids[0], shared) == len(shared)) is causal
     kept = forecast_rows(model, x_BL)
     monkeypatch.setattr(Backbone, "begun", lambda *_: 0)
     assert torch.allclose(kept, forecast_rows(model, x_BL), atol=2e-6)
+
+
+def written(folder: Path, tokenizer_of: str, kind: str) -> str:
+    """A decoder whose keys serve two heads each; `mistral` looks back 40 tokens and no further."""
+    import transformers
+
+    sizes = {
+        "vocab_size": 400, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    if kind == "qwen":
+        transformers.Qwen2Model(transformers.Qwen2Config(**sizes)).save_pretrained(folder)
+    else:
+        windowed = transformers.MistralConfig(**sizes, sliding_window=40)
+        transformers.MistralModel(windowed).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((Path(tokenizer_of) / name).read_bytes())
+    return str(folder)
+
+
+def padding(model: TimeLLM) -> TimeLLM:
+    """The same model, its backbone made to read padded rows side by side."""
+    network: Any = model.backbone.network
+    network.set_attn_implementation("sdpa")
+    model.backbone.packs = False
+    return model
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen"])
+def test_rows_behind_one_another_are_read_as_side_by_side(
+    kind: str, configure: Configure, backbones: dict[str, str], tmp_path: Path
+) -> None:
+    if kind == "qwen":
+        backbones = {**backbones, kind: written(tmp_path / kind, backbones["gpt2"], kind)}
+    config = configure("none", backbone=backbones[kind], dropout=0.0)
+    torch.manual_seed(1)
+    x_BL = torch.randn(11, LOOKBACK).cumsum(1)
+    model = build_model(config).eval()
+    assert isinstance(model, TimeLLM)
+    assert model.backbone.packs
+
+    def answers() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        model.zero_grad()
+        model(x_BL).square().mean().backward()
+        grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        return forecast_rows(model, x_BL), grads
+
+    forecasts, gradients = answers()
+    padding(model)
+    padded, padded_gradients = answers()
+    assert torch.allclose(forecasts, padded, atol=2e-6)
+    assert gradients.keys() == padded_gradients.keys()
+    for name, gradient in padded_gradients.items():
+        assert torch.allclose(gradients[name], gradient, atol=1e-5, rtol=1e-4), name
+
+
+def test_attention_that_looks_at_less_than_all_is_left_to_its_own_way(
+    configure: Configure, backbones: dict[str, str], tmp_path: Path
+) -> None:
+    folder = written(tmp_path / "mistral", backbones["gpt2"], "mistral")
+    torch.manual_seed(1)
+    model = build_model(configure("none", backbone=folder)).eval()
+    assert isinstance(model, TimeLLM)
+    assert model.backbone.causal
+    assert not model.backbone.packs
+    x_BL = torch.randn(5, LOOKBACK).cumsum(1)
+    together = forecast_rows(model, x_BL)
+    assert torch.equal(together[3:4], forecast_rows(model, x_BL[3:4]))
 
 
 def test_tiles_need_not_divide_the_rows(configure: Configure) -> None:

@@ -27,6 +27,7 @@ from market.actions.suspects import find_suspects
 from market.actions.table import ACTION_SCHEMA, no_actions, read_actions
 from market.errors import ConfigError, SourceError
 from market.flags import Flag
+from market.windows import adjusted_view, continuous_values
 
 MakeBars = Callable[..., pl.DataFrame]
 EX = date(2024, 1, 22)
@@ -111,6 +112,30 @@ def test_windows_come_in_the_raw_unit_of_as_of(store: Path, make_bars: MakeBars)
     whole = make_bars(["A"]).sort("timestamp")["close"].to_numpy()[window.first : window.last]
     np.testing.assert_allclose(values[:, 3], whole / 4, rtol=1e-12)
     assert values[-1, 3] == series.values_NF[window.last - 1, 3]
+
+
+@pytest.mark.parametrize("announced", [None, date(2024, 2, 5)])
+def test_training_reads_what_a_forecast_would(
+    store: Path, make_bars: MakeBars, announced: date | None
+) -> None:
+    MarketHistory.open(store).record_actions(action(announced=announced))
+    raw, other = MarketHistory.open(store).series(["A", "B"])
+    values_NF = continuous_values(raw)
+    assert continuous_values(other) is other.values_NF
+    ex = int(np.searchsorted(raw.sessions_N, np.datetime64(EX)))
+    np.testing.assert_array_equal(values_NF[:ex], raw.values_NF[:ex])  # the past stays as it was
+    if announced is not None:
+        np.testing.assert_array_equal(values_NF, raw.values_NF)
+        return
+    whole = make_bars(["A"]).sort("timestamp")
+    np.testing.assert_allclose(values_NF[:, 3], whole["close"], rtol=1e-12)
+    np.testing.assert_allclose(values_NF[:, 4], whole["volume"], rtol=1e-12)
+    for last in range(10, len(raw)):  # every window, but for its unit, is the forecast's
+        seen_LF = adjusted_view(raw, window_at(raw, raw.close_utc_N[last], 8))
+        own_LF = values_NF[last - 7 : last + 1]
+        unit = own_LF[-1, 3] / seen_LF[-1, 3]
+        np.testing.assert_allclose(own_LF[:, :4], seen_LF[:, :4] * unit, rtol=1e-12)
+        np.testing.assert_allclose(own_LF[:, 4], seen_LF[:, 4] / unit, rtol=1e-12)
 
 
 def test_windows_over_a_suspected_split_are_left_out(store: Path) -> None:
