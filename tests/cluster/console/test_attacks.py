@@ -46,9 +46,7 @@ def routes(client: TestClient) -> list[tuple[str, str]]:
     def walk(some: list[object]) -> None:
         for each in some:
             if isinstance(each, Route):
-                path = each.path.replace("{name}", "plotly-cartesian.min.js").replace(
-                    "{form}", "arrow"
-                )
+                path = each.path.replace("{name}", "htmx.min.js").replace("{form}", "arrow")
                 found.extend((method, path) for method in each.methods or ())
             else:
                 inner = getattr(each, "routes", None) or getattr(
