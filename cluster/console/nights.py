@@ -166,14 +166,14 @@ class Nights:
 
     def dates(self, model_id: str) -> list[date]:
         """Dates on which the table shows forecasts of a model, the newest first."""
-        _, files = self._now()
+        files = _files(self._steps())
         own = files.filter(pl.col("partition.model_id") == model_id)
         days: list[date] = own["partition.as_of_date"].unique().sort(descending=True).to_list()
         return days
 
     def newest_rows(self, model_id: str, most: int) -> list[date]:
         """The newest dates of a model that together hold at most so many rows of steps."""
-        _, files = self._now()
+        files = _files(self._steps())
         own = (
             files.filter(pl.col("partition.model_id") == model_id)
             .group_by("partition.as_of_date")
@@ -191,16 +191,23 @@ class Nights:
 
     def _now(self) -> tuple[dict[Kind, int], pl.DataFrame]:
         """Versions of this moment, and the files that steps shows in it."""
-        versions: dict[Kind, int] = {}
+        handle = self._steps()
+        # path_stats is looked at second: it holds whatever that version of steps shows.
+        stats = DeltaTable(self.table.folder.at("path_stats"))
+        versions: dict[Kind, int] = {"steps": handle.version(), "path_stats": stats.version()}
+        return versions, _files(handle)
+
+    def _steps(self) -> DeltaTable:
         place = self.table.folder.at("steps")
         if not DeltaTable.is_deltatable(place):
             raise StoreError(f"{place}: no forecasts here yet")
-        handle = DeltaTable(place)
-        versions["steps"] = handle.version()
-        # Looked at second: it holds whatever that version of steps shows.
-        versions["path_stats"] = DeltaTable(self.table.folder.at("path_stats")).version()
-        files = pl.DataFrame(handle.get_add_actions(flatten=True))
-        return versions, files.with_columns(pl.col("partition.as_of_date").cast(pl.Date))
+        return DeltaTable(place)
+
+
+def _files(handle: DeltaTable) -> pl.DataFrame:
+    """The files a version shows, with their partitions and rows."""
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    return files.with_columns(pl.col("partition.as_of_date").cast(pl.Date))
 
 
 def _read(

@@ -199,7 +199,8 @@ def _append(
     sources: Sequence[str],
 ) -> ImportReport:
     conflicts, rewritten, equal = [], set[int](), 0  # rewritten: the lake's own buckets
-    for bucket in shelves.buckets():
+    stored = {(each.bucket or 0) % BUCKETS for each in contents.bars}
+    for bucket in (each for each in shelves.buckets() if each in stored):
         bars = shelves.bars(bucket).select(BAR_SCHEMA.names())
         compared = _compared(root, contents, bars, bucket)
         if compared is None:
