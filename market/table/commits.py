@@ -58,7 +58,8 @@ def commit_rows(
 ) -> tuple[Committed, int]:
     """Make a date's rows of one table count, once; what that did, and a version that shows them.
 
-    given: all rows of this run, model and date, or the files that hold them. require: called right
+    given: all rows of this run, model and date, or the files that hold them (never removed here, as
+    they may be those that the table shows; where they are not, vacuum does). require: called right
     before every transaction; what it raises leaves the table as it was.
 
     Safe to repeat and to race: the transaction id `forecast:{run_id}:{day}` is looked up on the
@@ -92,8 +93,6 @@ def commit_rows(
         else:
             done = run_id in set(there.select("run_id").unique().collect()["run_id"])
         if done:
-            for action in written.actions if written is not None else ():
-                folder.remove(action.path)
             return Committed(new=False), handle.version()
         transaction = _next(handle, app_id)
         shared = [_next(handle, f"partition:{model_id}:{day}")] if kind == "steps" else []
