@@ -3,9 +3,10 @@
     python benchmarks/bench_console.py            # about a minute
 
 Pages are asked for over HTTP from the real server, in this process; the first byte's time is that
-of the first byte of the body. On demand, twenty requests at the same time are compared with the
-batch engine on the same windows and on 64 of them, in path-steps (series × paths × bars) per
-second; the three are measured in turn, and each time the best of a few rounds counts.
+of the first byte of the body, and CPU is that of this process, server and client. On demand, twenty
+requests at the same time are compared with the batch engine on the same windows and on 64 of them,
+in path-steps (series × paths × bars) per second; the three are measured in turn, and each time the
+best of a few rounds counts.
 """
 
 from __future__ import annotations
@@ -184,15 +185,17 @@ def pages(listening: Listening, rounds: int) -> None:
     cold, _, _ = asked(listening, "/universe")
     print(f"first universe page of a night (reads it): {cold:,.0f} ms")
     asked(listening, "/symbol?name=S00003")
-    print(f"{'page':44} {'first byte, ms':>22} {'KB':>8} {'gzip':>7}")
+    print(f"{'page':44} {'first byte, ms':>22} {'CPU, ms':>8} {'KB':>8} {'gzip':>7}")
     for path in ("/universe", "/universe?sort=p_up&down=true", "/universe?search=S0423",
                  "/universe?sort=width&page=57", "/symbol?name=S00003", "/symbol?name=S00007",
                  "/", "/data"):  # fmt: skip
+        before = time.process_time()
         seen = [asked(listening, path) for _ in range(4 * rounds)]
+        cpu = 1e3 * (time.process_time() - before) / len(seen)
         size = asked(listening, path, **{"Accept-Encoding": "gzip"})[2]
         times = [each[0] for each in seen]
         span = f"{statistics.median(times):.0f} (most {max(times):.0f})"
-        print(f"{path:44} {span:>22} {seen[0][2] / 1e3:8.0f} {size / 1e3:7.0f}")
+        print(f"{path:44} {span:>22} {cpu:8.0f} {seen[0][2] / 1e3:8.0f} {size / 1e3:7.0f}")
     static = sum(asked(listening, f"/static/{name}")[2] for name in
                  ("tear_sheet.css", "console.css", "htmx.min.js", "console.js"))  # fmt: skip
     print(f"styles and scripts of the universe page: {static / 1e3:.0f} KB")

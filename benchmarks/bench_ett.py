@@ -19,7 +19,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +149,8 @@ def run(name: str, backbone: str, horizon: int, args: argparse.Namespace) -> dic
     )
     recipe = LINEAR if backbone in ("nlinear", "dlinear") else PATCHES
     recipe = LANGUAGE if config.uses_language_model else recipe
+    if args.epochs is not None:
+        recipe = replace(recipe, epochs=args.epochs)
     series = load(name, args.lookback, args.data)
     model = build_model(config)
     began = time.perf_counter()
@@ -162,12 +164,12 @@ def run(name: str, backbone: str, horizon: int, args: argparse.Namespace) -> dic
         "mse": round(mse, 4),
         "mae": round(mae, 4),
         "windows": n_windows(series.test_NC, config),
-        "epochs": epochs,
         "most_steps": args.most_steps,
         "seconds": round(time.perf_counter() - began),
         "trained": sum(p.numel() for p in model.parameters()),
         "seed": args.seed,
         **asdict(recipe),
+        "epochs": epochs,
     }
 
 
@@ -190,6 +192,7 @@ def main() -> None:
     parse.add_argument("--layers", type=int, help="first layers of a language model that are used")
     parse.add_argument("--d-model", type=int, default=32)
     parse.add_argument("--d-ff", type=int, default=32)
+    parse.add_argument("--epochs", type=int, help="at most; 10 without")
     parse.add_argument("--most-steps", type=int, help="steps of an epoch, at most; all without")
     parse.add_argument("--seed", type=int, default=0)
     parse.add_argument("--threads", type=int, default=1)

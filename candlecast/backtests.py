@@ -82,7 +82,7 @@ def backtest(
     >>> result.metrics["sharpe"], result.to_html("tearsheet.html")
     """
     told = import_options(venue, freq, tz, label, symbol, columns)
-    priced, provenance, kind = _bars(bars, told)
+    priced, provenance, kind, of_store = _bars(bars, told)
     given = _source(scores)
     own = {"weights": weights, "orders": orders, "signals": signals, "actions": actions}
     tables = {name: _table(frame, name) for name, frame in own.items() if frame is not None}
@@ -100,7 +100,7 @@ def backtest(
         weights=tables.get("weights"),
         orders=tables.get("orders"),
         signals=tables.get("signals"),
-        actions=tables.get("actions"),
+        actions=tables.get("actions", of_store),
         provenance={**provenance, **given.provenance},
     )
     return Backtest(result, kind)
@@ -242,8 +242,18 @@ class _Source(NamedTuple):
     provenance: Mapping[str, str] = {}
 
 
-def _bars(bars: Any, told: ImportOptions) -> tuple[pl.DataFrame, dict[str, str], Kind]:
-    """All bars with their closes, words on where they come from, and the kind of frames."""
+class _Priced(NamedTuple):
+    """What is traded on."""
+
+    bars: pl.DataFrame
+    """All bars with their closes."""
+    provenance: dict[str, str]
+    kind: Kind
+    actions: pl.DataFrame | None = None
+    """Splits and dividends of a store of raw prices."""
+
+
+def _bars(bars: Any, told: ImportOptions) -> _Priced:
     held = getattr(bars, "history", None)
     if isinstance(bars, str | Path):
         history = MarketHistory.open(bars)
@@ -251,9 +261,12 @@ def _bars(bars: Any, told: ImportOptions) -> tuple[pl.DataFrame, dict[str, str],
         history = held
     else:
         read = read_frame(as_polars(bars, "bars"), told, source="bars")
-        return read.bars, {}, kind_of(bars) or "polars"
+        return _Priced(read.bars, {}, kind_of(bars) or "polars")
     provenance = {"store": str(history.root), "version of the store": history.version}
-    return history.scan().collect(), provenance, getattr(bars, "kind", "polars")
+    actions = history.traded_actions()
+    if actions is not None:
+        provenance["corporate actions"] = f"{actions.height:,} of the store, of its raw prices"
+    return _Priced(history.scan().collect(), provenance, getattr(bars, "kind", "polars"), actions)
 
 
 def _table(frame: Any, what: str) -> pl.DataFrame:

@@ -215,6 +215,9 @@ def eligibility(
         )
     if not allow_suspected_splits:
         moves = series.flags_N[first + 1 : last] & int(Flag.SUSPECTED_SPLIT) != 0
+        if len(series.actions) and moves.any():  # announced since
+            known = series.actions.known(np.datetime64(as_of.session, "D"))
+            moves &= ~np.isin(own[1:].astype("datetime64[D]"), known.ex_A)
         if moves.any():
             at = first + 1 + int(np.flatnonzero(moves)[-1])
             close = series.values_NF[:, 3]

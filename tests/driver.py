@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -85,11 +86,13 @@ class Browser:
         return found["result"].get("value")
 
     def until(self, script: str) -> Any:
-        """Wait until an expression in the page is true; what it comes to then."""
+        """Wait until an expression in the page is true; what it comes to then. Between two pages it
+        may raise."""
         until = time.monotonic() + _WAIT_S
         while time.monotonic() < until:
-            if value := self.run(script):
-                return value
+            with suppress(AssertionError):
+                if value := self.run(script):
+                    return value
             time.sleep(0.03)
         raise AssertionError(f"never true: {script}; the page is {self.text()[:500]!r}")
 

@@ -67,7 +67,7 @@ def load(request: BacktestRequest) -> dict[str, Any]:
     from backtest.fills.prices import BAR_COLUMNS
     from backtest.scores.own import read_scores
     from backtest.scores.reading import read_actions, read_groups, read_table, read_terms
-    from cluster.commands.backtest_venue import stored_actions, with_venue
+    from cluster.commands.backtest_venue import with_venue
     from market.lake.history import MarketHistory
 
     history = MarketHistory.open(request.store, version=request.store_version)
@@ -117,7 +117,7 @@ def load(request: BacktestRequest) -> dict[str, Any]:
         loaded["terms"] = read_terms(request.terms)
     if request.actions is not None:
         loaded["actions"] = read_actions(request.actions)
-    elif request.store_actions and (own := stored_actions(history)) is not None:
+    elif request.store_actions and (own := history.traded_actions()) is not None:
         loaded["actions"] = own
         provenance["corporate actions"] = f"{own.height:,} of the store, of its raw prices"
     loaded["sessions_per_year"] = _sessions_per_year(history.spec.venue)

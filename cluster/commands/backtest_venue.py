@@ -1,7 +1,6 @@
-"""What a store says of trading on it: its venue's usual costs and rules, and its corporate actions.
+"""A venue's usual costs and rules as defaults of a backtest.
 
-Knows stores, venue presets and settings of a backtest; computes no result. What the user gives
-always wins.
+Knows venue presets and settings of a backtest; computes no result. What the user gives always wins.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import polars as pl
 
 from backtest.fills.terms import Terms
 from backtest.settings import BacktestRequest
-from market.lake.history import MarketHistory
 from market.venues import VenuePreset, quote_currency, venue_preset
 
 
@@ -77,16 +75,6 @@ def with_venue(
         said.append(f"given instead: {', '.join(own)}")
     said += [_currencies(preset, symbols), preset.note]
     return VenueDefaults(made, terms, "; ".join(each for each in said if each))
-
-
-def stored_actions(history: MarketHistory) -> pl.DataFrame | None:
-    """Splits and dividends of a store of raw prices, as the engine reads them; None without any."""
-    if history.spec.price_basis == "adjusted":
-        return None
-    actions = history.actions()
-    if not actions.height:
-        return None
-    return actions.select("symbol", pl.col("ex_date").alias("session"), "split", "dividend")
 
 
 def _without(values: dict[str, Any], given: set[str]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ _SHADES = {"q05": 0.15, "q25": 0.28}
 
 
 def embedded(figure: go.Figure) -> Markup:
-    """A figure as JSON that may stand inside a page."""
+    """A figure as JSON that may stand inside a page; its legend above the plot, at any size."""
+    figure.update_layout(legend={"yref": "container", "y": 0.995, "yanchor": "top"})
     return as_data(json.loads(figure.to_json()))
 
 

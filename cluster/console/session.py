@@ -16,7 +16,11 @@ from cluster.console.views import page
 router = APIRouter(include_in_schema=False)
 
 _STATIC = Path(__file__).parent / "static"
-FILES = {path.name: path for path in (*sorted(_STATIC.iterdir()), REPORT / "tear_sheet.css")}
+_OF_REPORTS = ("tear_sheet.css", "plotly-cartesian.min.js")
+FILES = {
+    path.name: path
+    for path in (*sorted(_STATIC.iterdir()), *(REPORT / name for name in _OF_REPORTS))
+}
 """What may be asked for by name: these, and nothing else."""
 _DAY = "private, max-age=86400"
 

@@ -54,10 +54,13 @@ def bars_digest(
     ):
         hashed.update(np.ascontiguousarray(column[read_N]).tobytes())
     if len(series.actions):
+        splits = []
         for as_of in eligible:
             known = series.actions.known(np.datetime64(as_of.session, "D"))
-            first = series.sessions_N[window_at(series, as_of, lookback).first]
-            hashed.update(json.dumps(known.after(first)).encode())
+            splits.append(known.after(series.sessions_N[window_at(series, as_of, lookback).first]))
+        if any(splits):  # those announced later leave no trace
+            for own in splits:
+                hashed.update(json.dumps(own).encode())
     return hashed.digest()
 
 

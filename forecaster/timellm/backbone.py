@@ -44,7 +44,7 @@ class Backbone:
         self._opening: tuple[tuple[Any, ...], list[tuple[Tensor, Tensor]]] | None = None
         self.causal = _is_causal(self)
         self._goes_on = self.causal and _can_go_on(self)
-        self._runs: list[packed.Run] = []
+        self._runs: packed.Runs = {}
         self.packs = self._goes_on and self.device.type == "cpu" and _can_pack(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:

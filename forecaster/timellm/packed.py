@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any, cast
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 ATTENTION = "candlecast_rows"
 """The name of `attend` among transformers' attention functions."""
-CHUNK = 256
+CHUNK = 128
 """Tokens multiplied at a time: enough for the products, and little to fill up."""
 _KNOWN = frozenset({"position_ids", "use_cache", "encoder_hidden_states"})
 """What networks tell their attention that `attend` need not know."""
@@ -73,11 +74,15 @@ class Run:
         return self.masks[key]
 
 
+Runs = dict[int, Run]
+"""The run that is on in a thread, by the thread's number."""
+
+
 class TokenLinear(nn.Module):
     """A frozen matrix, taken to a fixed number of tokens at a time while a run is on."""
 
-    def __init__(self, weight_IO: Tensor, bias_O: Tensor | None, runs: list[Run]) -> None:
-        """runs: the one that is on, or nothing; shared by all matrices of a network."""
+    def __init__(self, weight_IO: Tensor, bias_O: Tensor | None, runs: Runs) -> None:
+        """runs: see `Runs`; shared by all matrices of a network."""
         super().__init__()
         self.weight_IO = nn.Parameter(weight_IO, requires_grad=False)
         self.bias_O = None if bias_O is None else nn.Parameter(bias_O, requires_grad=False)
@@ -86,7 +91,7 @@ class TokenLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat_NI = x.reshape(-1, x.shape[-1])
-        run = self._runs[-1] if self._runs else None
+        run = self._runs.get(get_ident())
         if run is None:
             out_NO = self._product(flat_NI)
         elif run.live_N is None:
@@ -188,7 +193,7 @@ def _usual() -> Callable[..., Any]:
     return cast("Callable[..., Any]", sdpa_attention_forward)
 
 
-def prepare(network: nn.Module, runs: list[Run]) -> None:
+def prepare(network: nn.Module, runs: Runs) -> None:
     """Gives a network's matrices and attention the way of this module, in place.
 
     Raises ValueError for a network that does not let its attention be chosen.
@@ -217,7 +222,7 @@ def _data(bias: Tensor | None) -> Tensor | None:
 
 def read(
     network: nn.Module,
-    runs: list[Run],
+    runs: Runs,
     layers: int,
     rows_TE: Sequence[Tensor],
     patches: int,
@@ -240,7 +245,7 @@ def read(
         patch_numbers.append(torch.arange(first + length - patches, first + length))
         first += length
     run = Run(rows, opening, layers, torch.cat(patch_numbers))
-    runs.append(run)
+    runs[get_ident()] = run
     try:
         hidden_1NE: Tensor = network(
             inputs_embeds=torch.cat(list(rows_TE))[None],
@@ -249,7 +254,7 @@ def read(
             run=run,
         ).last_hidden_state
     finally:
-        runs.remove(run)
+        del runs[get_ident()]
     if run.attended != layers:
         raise ValueError("its attention does not go through transformers' interface")
     return hidden_1NE[0, run.patches_N].view(len(rows), patches, -1)

@@ -23,7 +23,7 @@ TILE = 8
 """Rows computed together: enough for the products (each brings a hundred positions or more), few
 enough for a processor's cache, and for the last tile of a length to waste little."""
 
-AT_ONCE = 32
+AT_ONCE = 16
 """Rows that a backbone reads together where it needs no padding: bounds memory."""
 
 

@@ -102,13 +102,15 @@ def mark_suspects(
 ) -> npt.NDArray[np.int32]:
     """Flags of one symbol's bars with SUSPECTED_SPLIT on every bar that begins such a move.
 
-    values_NF: bars, oldest first. Moves on an ex-date are explained.
+    values_NF: bars, oldest first. Moves on an ex-date are explained, where the action was known by
+    then: one announced later changes no earlier flag.
     """
     if spec.venue == ALWAYS_OPEN or spec.price_basis == "adjusted":
         return flags_N
     suspect_N = split_ratios(values_NF[:, 0], values_NF[:, 3], session_N) != 1.0
     if actions is not None and suspect_N.any():
-        suspect_N &= ~np.isin(session_N.astype("datetime64[D]"), actions.ex_A)
+        told_A = actions.ex_A[actions.known_A <= actions.ex_A]
+        suspect_N &= ~np.isin(session_N.astype("datetime64[D]"), told_A)
     if not suspect_N.any():
         return flags_N
     return np.where(suspect_N, flags_N | np.int32(Flag.SUSPECTED_SPLIT), flags_N).astype(np.int32)

@@ -201,7 +201,8 @@ def _append(
     sources: Sequence[str],
 ) -> ImportReport:
     conflicts, rewritten, equal = [], set[int](), 0
-    for bucket in shelves.buckets():
+    stored = {each.bucket for each in manifest.bars}
+    for bucket in (each for each in shelves.buckets() if each in stored):
         bars = shelves.bars(bucket).select(BAR_SCHEMA.names())
         compared = _compared(root, manifest, bars, bucket)
         if compared is None:

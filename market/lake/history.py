@@ -156,6 +156,14 @@ class MarketHistory:
         rows = pl.read_parquet(files) if files else no_actions()
         return rows if symbols is None else rows.filter(pl.col("symbol").is_in(list(symbols)))
 
+    def traded_actions(self) -> pl.DataFrame | None:
+        """Splits and dividends of raw prices as a backtest reads them: symbol, session, split,
+        dividend. None where there are none, or where the prices hold them already."""
+        known = self.actions()
+        if not known.height or self.spec.price_basis == "adjusted":
+            return None
+        return known.select("symbol", pl.col("ex_date").alias("session"), "split", "dividend")
+
     def prices(
         self,
         basis: Basis,

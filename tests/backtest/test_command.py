@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from backtest import run_backtest
 from backtest.fills.terms import Terms
 from backtest.settings import BacktestRequest
 from cluster.cli import app
@@ -130,14 +131,22 @@ def test_what_the_store_says_of_trading_is_used_and_said(
     store = tmp_path / "store"
     shutil.copytree(folders[0], store)
     history = MarketHistory.open(store)
-    name, day = history.symbols()["symbol"][0], history.sessions()[25]
-    action = {"symbol": name, "ex_date": day, "split": 1.0, "dividend": 0.5, "announced": None}
-    history.record_actions(pl.DataFrame([action], schema=ACTION_SCHEMA))
+    names, day = history.symbols()["symbol"].to_list(), history.sessions()[25]
+    action = {"ex_date": day, "split": 1.0, "dividend": 0.5, "announced": None}
+    rows = [{"symbol": name, **action} for name in names]
+    history.record_actions(pl.DataFrame(rows, schema=ACTION_SCHEMA))
     asked = {"store": store, "momentum": 5, "k": 2}
     plain = load(BacktestRequest(**asked))
-    assert plain["actions"].row(0) == (name, day, 1.0, 0.5)
-    assert "1 of the store" in plain["provenance"]["corporate actions"]
+    assert plain["actions"].row(0) == (names[0], day, 1.0, 0.5)
+    assert "6 of the store" in plain["provenance"]["corporate actions"]
     assert load(BacktestRequest(**asked, store_actions=False)).get("actions") is None
+    with_actions, without = (
+        run_backtest(**load(BacktestRequest(**asked, store_actions=each))).strategy.daily
+        for each in (True, False)
+    )
+    before = pl.col("timestamp").dt.date() < day
+    assert with_actions.filter(before).equals(without.filter(before))
+    assert not with_actions.equals(without)
     own = load(BacktestRequest(**asked, venue_costs=True, min_fee=2.0))
     costs, rules = own["settings"].costs, own["settings"].rules
     assert (costs.commission_per_share, costs.commission_bps, costs.min_fee) == (0.0035, 0.0, 2.0)

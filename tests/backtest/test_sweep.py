@@ -127,10 +127,12 @@ def test_a_point_out_of_range_is_named(market: Market, table: pl.DataFrame) -> N
 def test_the_page_shows_trials_heat_and_overfitting(plan: SweepPlan, tmp_path: Path) -> None:
     result = collect(plan, [evaluate(plan, part) for part in plan.parts], earlier_trials=5)
     page = write_sweep_page(
-        result, plan, tmp_path / "deep" / "sweep.html", title="<b>T</b>", heat=("k", "fill")
-    )
+        result, plan, tmp_path / "deep" / "sweep.html", title="<b>T</b>", heat=("k", "fill"),
+        caveats=["SUSPECTED SPLITS: <one>"],
+    )  # fmt: skip
     text = page.read_text(encoding="utf-8")
-    for words in ("37 trials", "Deflated Sharpe", "Overfitting", 'id="plot-heat"', "20 splits"):
+    for words in ("37 trials", "Deflated Sharpe", "Overfitting", 'id="plot-heat"', "20 splits",
+                  "SUSPECTED SPLITS: &lt;one&gt;"):  # fmt: skip
         assert words in text
     assert "<b>T</b>" not in text
     with pytest.raises(ConfigError, match="heat: lot: the sweep varies k"):

@@ -48,6 +48,12 @@ BAD: dict[str, tuple[Make, str]] = {
         lambda bars: bars.to_pandas().set_index("timestamp", drop=False),
         "'timestamp' names both the index and a column",
     ),
+    "columns of two levels": (
+        lambda bars: bars.to_pandas().pivot_table(
+            index="timestamp", columns="symbol", values="close", aggfunc=["min", "max"]
+        ),
+        "its columns have 2 levels",
+    ),
     "empty": (lambda bars: bars.clear(), "has no rows; expected bars"),
     "empty in pandas": (lambda bars: bars.clear().to_pandas(), "has no rows; expected bars"),
     "newest first": (

@@ -34,6 +34,34 @@ def test_bars_go_in_and_come_out(bars: pl.DataFrame, store: cc.Store) -> None:
     assert f"{bars.height:,} bars of {len(store.symbols())} symbols" in repr(store)
 
 
+@pytest.mark.parametrize("by_symbol", [False, True])
+def test_fields_and_symbols_side_by_side(
+    bars: pl.DataFrame, tmp_path: Path, by_symbol: bool
+) -> None:
+    """As yfinance.download gives them."""
+    some = bars["symbol"].unique().sort().to_list()[:2]
+    own = bars.filter(pl.col("symbol").is_in(some)).rename(str.title).to_pandas()
+    fields = ["Open", "High", "Low", "Close", "Volume"]
+    wide = own.pivot(index="Timestamp", columns="Symbol", values=fields)
+    if by_symbol:
+        wide = wide.swaplevel(axis=1).sort_index(axis=1)
+    store = cc.Store(tmp_path / "store")
+    report = store.import_frame(wide, venue="XNYS")
+    assert report.new_bars == len(own)
+    assert store.bars(some[1])["close"].to_list() == (
+        bars.filter(pl.col("symbol") == some[1]).sort("timestamp")["close"].to_list()
+    )
+
+
+def test_a_frame_that_cannot_be_kept_leaves_no_store(bars: pl.DataFrame, tmp_path: Path) -> None:
+    store = cc.Store(tmp_path / "store")
+    with pytest.raises(cc.CandlecastError, match="must be error, keep, replace"):
+        store.import_frame(bars, venue="XNYS", on_conflict="never")
+    with pytest.raises(cc.CandlecastError):
+        store.import_frame(bars.head(1), venue="XNYS")
+    assert not store.path.exists()
+
+
 def test_one_file_or_several(bars: pl.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "bars").mkdir()
     for (name,), part in bars.group_by("symbol"):

@@ -111,3 +111,11 @@ def test_the_wheel_is_typed(installed: Path, tmp_path: Path) -> None:
     for package in ("candlecast", "market", "forecaster", "backtest", "cluster"):
         assert (site / package / "py.typed").is_file()
         assert (site / package / "__init__.pyi").is_file()
+
+
+def test_the_wheel_brings_the_pages_of_the_console(installed: Path) -> None:
+    site = next((installed.parent / "lib").glob("python*/site-packages"))
+    for folder in ("cluster/console/static", "cluster/console/templates"):
+        names = {path.name for path in (ROOT / folder).iterdir()}
+        assert {path.name for path in (site / folder).iterdir()} == names
+        assert len(names) > 5

@@ -46,7 +46,7 @@ def routes(client: TestClient) -> list[tuple[str, str]]:
     def walk(some: list[object]) -> None:
         for each in some:
             if isinstance(each, Route):
-                path = each.path.replace("{name}", "plotly-basic.min.js").replace("{form}", "arrow")
+                path = each.path.replace("{name}", "plotly-cartesian.min.js").replace("{form}", "arrow")
                 found.extend((method, path) for method in each.methods or ())
             else:
                 inner = getattr(each, "routes", None) or getattr(
@@ -201,7 +201,7 @@ def test_only_reading_and_asking(client: TestClient, method: str) -> None:
 
 TRAVERSALS = ["../../etc/passwd", "..%2f..%2fetc%2fpasswd", "/etc/passwd", "....//etc/passwd",
               "file:///etc/passwd", "s3://bucket/x", "http://169.254.169.254/latest", "a\\..\\b",
-              "%00", "latest.json\x00.html", "plotly-basic.min.js/../../server.py"]  # fmt: skip
+              "%00", "latest.json\x00.html", "plotly-cartesian.min.js/../../server.py"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TRAVERSALS)

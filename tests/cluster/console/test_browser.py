@@ -110,10 +110,11 @@ def test_a_fan_chart_and_a_forecast_on_demand(window: Browser, served: str) -> N
     window.click("#ondemand button")
     window.until("document.querySelector('#now .main-svg')")
     assert "the numbers of a nightly run" in window.text()
+    assert not window.complaints
     window.type("#ondemand input[name=lookback]", "4000")
     window.click("#ondemand button")
     window.until("document.querySelector('#now [role=alert]')?.innerText.includes('too short')")
-    assert not window.complaints
+    assert all("422" in each for each in window.complaints), "the browser notes the refusal, if any"
 
 
 def test_two_backtests_are_compared(window: Browser, served: str) -> None:

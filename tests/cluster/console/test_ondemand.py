@@ -45,40 +45,55 @@ def asked(settings: ServeSettings, symbol: str, **more: object) -> tuple[Ask, Ta
     return window_of(request, settings, MarketHistory.open(settings.store), "bootstrap")
 
 
+def on_demand(
+    settings: ServeSettings, models: LocalModels, model: str, day: str, symbols: list[str]
+) -> tuple[list[Made], list[Made]]:
+    """Every symbol forecast from a day: some one after the other, and all at the same time."""
+    work = [asked(settings, symbol, as_of=day, model=model) for symbol in symbols]
+    demand = OnDemand(models, 100)
+    alone = [demand.submit(*each).result(120) for each in work[:3]]
+    waiting = [demand.submit(*each) for each in reversed(work)]
+    together = [each.result(120) for each in reversed(waiting)]
+    demand.close()
+    return alone, together
+
+
+def test_the_numbers_depend_on_nobody_else(
+    settings: ServeSettings, models: LocalModels, model: str
+) -> None:
+    """Alone or in company, and bit for bit what a notebook gets."""
+    history = MarketHistory.open(settings.store)
+    day = history.sessions()[-4]
+    bars = history.scan().sort("symbol", "timestamp").select("symbol", "timestamp", *FEATURES)
+    own = cc.forecast(bars.collect(), 3, model=model, paths=4, lookback=48, venue="XNYS", seed=5,
+                      as_of=day)  # fmt: skip
+    rows = numbers(own.steps.collect())
+    symbols = rows["symbol"].unique(maintain_order=True).to_list()
+    assert len(symbols) == 12
+    alone, together = on_demand(settings, models, model, str(day), symbols)
+    assert {made.together for made in alone} == {1}
+    assert max(made.together for made in together) > 1
+    assert numbers(pl.concat([made.steps for made in together])).equals(rows)
+    for one, other in zip(alone, together, strict=False):
+        assert one.steps.equals(other.steps)
+        assert one.path_stats.equals(other.path_stats)
+
+
 @pytest.mark.usefixtures("local_ray")
 def test_the_numbers_are_those_of_a_run(
     settings: ServeSettings, models: LocalModels, model: str, tmp_path: Path
 ) -> None:
-    """One by one, or all together: bit for bit what a run on Ray commits."""
-    history = MarketHistory.open(settings.store)
-    day = history.sessions()[-4]
-    record = run_forecast(
-        ForecastSettings(
-            store=settings.store,
-            out=tmp_path / "table",
-            as_of=str(day),
-            model=model,
-            lookback=48,
-            horizon=3,
-            paths=4,
-            seed=5,
-            replicas=1,
-        )
-    ).record
+    """Bit for bit what a run on Ray commits."""
+    day = str(MarketHistory.open(settings.store).sessions()[-4])
+    asked_for = ForecastSettings(
+        store=settings.store, out=tmp_path / "table", as_of=day, model=model, lookback=48,
+        horizon=3, paths=4, seed=5, replicas=1,
+    )  # fmt: skip
+    record = run_forecast(asked_for).record
     rows = numbers(ForecastTable(tmp_path / "table").scan(run_id=record.run_id).collect())
     symbols = rows["symbol"].unique(maintain_order=True).to_list()
-    work = [asked(settings, symbol, as_of=str(day), model=model) for symbol in symbols]
-    demand = OnDemand(models, 100)
-    alone = [demand.submit(*each).result(60) for each in work[:3]]
-    waiting = [demand.submit(*each) for each in reversed(work)]
-    together = [each.result(60) for each in reversed(waiting)]
-    demand.close()
-    assert {made.together for made in alone} == {1}
-    assert max(made.together for made in together) > 1
+    _, together = on_demand(settings, models, model, day, symbols)
     assert numbers(pl.concat([made.steps for made in together])).equals(rows)
-    for one, all_ in zip(alone, together, strict=False):
-        assert one.steps.equals(all_.steps)
-        assert one.path_stats.equals(all_.path_stats)
     assert {made.model_id for made in together} == {record.model_id}
 
 

@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 import candlecast as cc
+from cluster.forecasting.identity import bars_digest, bars_read
 from cluster.forecasting.plan import Shard, ShardSymbol
 from cluster.forecasting.stream import jobs_of_block, read_shard
-from market import ImportOptions, MarketHistory, import_files, window_at
+from market import ImportOptions, MarketHistory, eligibility, import_files, window_at
 from market.actions.table import ACTION_SCHEMA
 from market.flags import Flag
 from market.windows import adjusted_view
@@ -49,6 +50,33 @@ def test_a_replica_gets_what_the_plan_saw(history: MarketHistory, recorded: bool
     closes = got[:, 3]
     fall = float(np.min(closes[1:] / closes[:-1]))
     assert (fall > 0.9) == recorded
+
+
+@pytest.mark.parametrize("announced", [date(2024, 2, 21), date(2024, 2, 27)])
+def test_an_action_announced_after_as_of_changes_nothing_at_it(
+    history: MarketHistory, announced: date
+) -> None:
+    """Neither who is forecast, nor from what, nor the id of the run."""
+    as_of = history.resolve_as_of("2024-02-20")
+    late = MarketHistory.open(
+        history.root,
+        version=history.record_actions(SPLIT.with_columns(announced=pl.lit(announced))),
+    )
+    sessions = np.array(history.sessions(), "datetime64[D]")
+    found = []
+    for each in (history, late):
+        (series,) = each.series()
+        window = window_at(series, as_of, 30)
+        reason = eligibility(series, as_of, 30, sessions=sessions, allow_suspected_splits=False)
+        digest = bars_digest(series, bars_read(series, [as_of], 30), [as_of], 30)
+        flags = series.flags_N[window.first : window.last].tolist()
+        found.append((reason, adjusted_view(series, window).tobytes(), digest, flags))
+    assert found[0] == found[1]
+    assert found[0][0] is not None
+    assert found[0][0].startswith("suspected split")
+    known = late.resolve_as_of(announced)
+    (series,) = late.series()
+    assert eligibility(series, known, 20, sessions=sessions, allow_suspected_splits=False) is None
 
 
 def test_a_frame_with_an_unexplained_split_is_not_forecast() -> None:

@@ -88,7 +88,7 @@ def test_a_night_is_done_once_and_the_next_one_moves_the_pointer(
     assert (summary["earlier_nights"], third["earlier_nights"]) == (0, 1)
     table = page.split("How earlier nights did")[1].split("</table>")[0]
     assert "inside 80%" in table
-    assert f'<td>1</td><td class="n">1</td><td class="n">{third["coverage_80"]:.1%}' in table
+    assert f'<td>1</td><td class="n">1</td><td class="n">{third["coverage_80"]:.2%}' in table
     assert "DRIFT" not in page, "one night is no drift"
     assert "calibration is off" in page.split("What is published")[1][:200]
     assert "<script" not in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,16 @@ def test_attention_that_looks_at_less_than_all_is_left_to_its_own_way(
     x_BL = torch.randn(5, LOOKBACK).cumsum(1)
     together = forecast_rows(model, x_BL)
     assert torch.equal(together[3:4], forecast_rows(model, x_BL[3:4]))
+
+
+def test_threads_do_not_disturb_each_other(configure: Configure) -> None:
+    torch.manual_seed(1)
+    model = build_model(configure("gpt2")).eval()
+    parts = torch.randn(8, 5, LOOKBACK).cumsum(2)
+    alone = [forecast_rows(model, part) for part in parts]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda part: forecast_rows(model, part), parts))
+    assert all(map(torch.equal, alone, together))
 
 
 def test_tiles_need_not_divide_the_rows(configure: Configure) -> None:
