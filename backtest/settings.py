@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from backtest.fills.costs import Costs
 from backtest.fills.rules import Rules
 from backtest.weights.settings import StrategySettings
-from market.settings import Settings
+from market.settings import Place, Settings
 
 ScoreName = Literal[
     "expected_return", "median_return", "trimean_return", "shrunk_return", "p_up",
@@ -105,7 +105,7 @@ class BacktestSettings(Settings):
 class BacktestRequest(BacktestSettings):
     """A backtest on a stored history: the settings of `candlecast backtest`."""
 
-    store: Path
+    store: Place
     """Folder of the history lake."""
     forecasts: Path | None = None
     """Folder of the forecast table; give this, scores or momentum."""

@@ -43,7 +43,6 @@ from cluster.session import ray_session
 from market.fields import FEATURES
 from market.importing.files import import_frame
 from market.lake.history import MarketHistory
-from market.lake.manifest import bucket_of
 from market.spec import Label, StoreSpec
 from market.windows import rolling_windows, stack_windows
 
@@ -52,13 +51,15 @@ SPEC = StoreSpec(venue="24/7", freq="1d", tz="UTC", label=Label.START)
 
 @contextmanager
 def peak_memory() -> Iterator[dict[str, float]]:
-    """Largest sum of PSS over this process and all its descendants, in GB, as `gb`."""
-    found = {"gb": 0.0}
+    """Largest sum of PSS over this process and all its descendants, in GB, as `gb`; of this
+    process alone as `driver_gb`."""
+    found = {"gb": 0.0, "driver_gb": 0.0}
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(1.0):  # reading maps of 25 processes is work, too
             found["gb"] = max(found["gb"], sum(map(_pss, _family())) / 1e9)
+            found["driver_gb"] = max(found["driver_gb"], _pss(os.getpid()) / 1e9)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -122,7 +123,7 @@ def bench_windows(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="candlecast-bench-") as folder:
         history = _random_lake(Path(folder) / "store", args.symbols, args.bars)
         as_of = history.resolve_as_of(history.sessions()[-1])
-        names = sorted(history.symbols()["symbol"], key=lambda s: (bucket_of(s), s))
+        names = sorted(history.symbols()["symbol"], key=lambda s: (history.bucket_of(s), s))
         shards = [
             Shard(
                 key=digest(str(first).encode()),
@@ -172,8 +173,9 @@ def _random_lake(store: Path, symbols: int, bars: int) -> MarketHistory:
     start = datetime(2015, 1, 1)
     labels = [start + timedelta(days=i) for i in range(bars)]
     rng = np.random.default_rng(0)
+    MarketHistory.create(store, SPEC, symbols=symbols)
     for first in range(0, symbols, 1000):
-        names = [f"S{i:05d}" for i in range(first, min(first + 1000, symbols))]
+        names = [f"S{i:06d}" for i in range(first, min(first + 1000, symbols))]
         close = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, (len(names), bars)), axis=1)).reshape(-1)
         frame = pl.DataFrame(
             {
@@ -260,7 +262,9 @@ def bench_stages(args: argparse.Namespace) -> dict[str, Any]:
             "commit_rows_per_s": round(n * settings.horizon / made.seconds["commit"]),
             "table_bytes_per_forecast": round(table / n),
             "stages": {k: round(v, 2) for k, v in made.seconds.items()},
+            "ms_per_symbol": round(1000 * sum(made.seconds.values()) / n, 2),
             "peak_gb": round(memory["gb"], 2),
+            "driver_gb": round(memory["driver_gb"], 2),
         }
 
 

@@ -82,10 +82,12 @@ def backtest(
     >>> result.metrics["sharpe"], result.to_html("tearsheet.html")
     """
     told = import_options(venue, freq, tz, label, symbol, columns)
-    priced, provenance, kind, of_store = _bars(bars, told)
+    priced, provenance, kind, held = _bars(bars, told)
     given = _source(scores)
     own = {"weights": weights, "orders": orders, "signals": signals, "actions": actions}
     tables = {name: _table(frame, name) for name, frame in own.items() if frame is not None}
+    if "actions" in tables:
+        provenance.pop("corporate actions", None)
     chosen = BacktestSettings(
         strategy=strategy, costs=Costs() if costs is None else costs, **settings
     )
@@ -100,7 +102,7 @@ def backtest(
         weights=tables.get("weights"),
         orders=tables.get("orders"),
         signals=tables.get("signals"),
-        actions=tables.get("actions", of_store),
+        actions=tables.get("actions", held),
         provenance={**provenance, **given.provenance},
     )
     return Backtest(result, kind)

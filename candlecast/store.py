@@ -21,8 +21,8 @@ from market.importing.files import import_files
 from market.importing.frames import read_frame
 from market.lake.appending import ImportReport, OnConflict, import_bars
 from market.lake.history import MarketHistory
-from market.lake.manifest import current_version
-from market.storage import is_url
+from market.lake.versions import current_version, lake_folder
+from market.storage import Folder
 
 
 def _policy(text: str) -> OnConflict:
@@ -32,7 +32,7 @@ def _policy(text: str) -> OnConflict:
 
 
 class Store:
-    """A versioned history of one market's bars in a folder, made at the first import.
+    """A versioned history of one market's bars in a folder or bucket, made at the first import.
 
     >>> store = cc.Store("store")
     >>> store.import_files("bars/*.csv", venue="XNYS")
@@ -41,15 +41,14 @@ class Store:
     """
 
     def __init__(self, place: str | Path, *, frames: Kind = "polars") -> None:
-        """place: the folder. frames: kind of the frames handed out, polars or pandas.
+        """place: the folder, or a URL. frames: kind of the frames handed out, polars or pandas.
 
-        Raises ConfigError for a URL or another kind of frame.
+        Raises ConfigError for another kind of frame.
         """
-        if is_url(str(place)):
-            raise ConfigError(f"{place}: a history lives in a folder; give a local path")
         if frames not in ("polars", "pandas"):
             raise ConfigError(f"frames={frames!r}: must be polars or pandas")
-        self.path = Path(place).expanduser().absolute()
+        self.folder = Folder(place)
+        self.path: str | Path = self.folder.path or self.folder.url
         self.kind: Kind = frames
 
     def __repr__(self) -> str:
@@ -93,7 +92,7 @@ class Store:
         existing = self.history.spec if current_version(self.path) is not None else None
         read = read_frame(as_polars(frame, "the frame"), told, existing)
         report = import_bars(
-            self.path.resolve(), read.spec, read.good, read.quarantine,
+            lake_folder(self.path), read.spec, read.good, read.quarantine,
             on_conflict=_policy(on_conflict), sources=["frame"],
         )  # fmt: skip
         return replace(report, notes=read.notes)

@@ -7,24 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cluster.flags import flag_of
 from cluster.yaml_files import read_yaml
 from market.errors import ConfigError
 from market.settings import Path as Setting
-from market.settings import Settings, SettingsT, group_of_path, nested, overlay, told
-from market.storage import is_url
-
-
-def _place(value: str | Path) -> str | Path:
-    return value if is_url(str(value)) else Path(value)
-
-
-Place = Annotated[str | Path, AfterValidator(_place)]
-"""A local folder, or a URL such as s3://bucket/folder."""
+from market.settings import Place, Settings, SettingsT, group_of_path, nested, overlay, told
 
 
 class HowToForecast(Settings):
@@ -127,8 +118,8 @@ class ModelForecast(HowToForecast):
 class ForecastSettings(ModelForecast):
     """What to forecast, with which model, and where the table goes."""
 
-    store: Path
-    """Folder of the history, made by 'candlecast data import'."""
+    store: Place
+    """Folder or URL of the history, made by 'candlecast data import'."""
     as_of: str
     """Date to forecast from (its close is known), several with commas between, or FROM:TO:STEP
     with STEP one of daily, weekly, monthly or a number of sessions."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 Array = npt.NDArray[np.floating]
 
@@ -72,5 +71,10 @@ def rank_correlation(score_N: Array, outcome_N: Array) -> float:
     """Spearman's correlation with average ranks; NaN where one side does not vary."""
     if np.ptp(score_N) == 0 or np.ptp(outcome_N) == 0:
         return float("nan")
-    both = pl.DataFrame({"score": score_N, "outcome": outcome_N})
-    return float(both.select(pl.corr("score", "outcome", method="spearman")).item())
+    return float(np.corrcoef(_average_ranks(score_N), _average_ranks(outcome_N))[0, 1])
+
+
+def _average_ranks(value_N: Array) -> npt.NDArray[np.float64]:
+    _, group, count = np.unique(value_N, return_inverse=True, return_counts=True)
+    rank: npt.NDArray[np.float64] = (np.cumsum(count) - (count - 1) / 2)[group]
+    return rank

@@ -6,7 +6,7 @@ import re
 
 _USER = re.compile(
     r"(?i)\b(?!abfss?:|wasbs?:)([a-z][a-z0-9+.-]*://)"  # Azure's name a container before the @
-    r"(?:[^/?#\s'\"@]*|[^/\s:@'\"]+:[^\s@'\"]+)@"  # a secret after a colon may hold a slash
+    r"(?:[^/?#\s'\"]*|[^/\s:@'\"]+:[^\s@'\"]+)@"  # a secret may hold an @, or a slash
 )
 """name:password before the host."""
 _PARAMETER = re.compile(

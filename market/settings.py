@@ -11,18 +11,28 @@ name, `costs.commission_bps`, works for every group.
 from __future__ import annotations
 
 import difflib
+import pathlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from market.errors import ConfigError
+from market.storage import is_url
 
 Path = tuple[str, ...]
 """Where a setting lives: ("costs", "commission_bps")."""
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
+
+
+def _place(value: str | pathlib.Path) -> str | pathlib.Path:
+    return value if is_url(str(value)) else pathlib.Path(value)
+
+
+Place = Annotated[str | pathlib.Path, AfterValidator(_place)]
+"""A local folder, or a URL such as s3://bucket/folder."""
 
 _LONGEST = 80
 """Characters of a wrong value that a message repeats."""

@@ -51,6 +51,15 @@ class Folder:
     def __repr__(self) -> str:
         return f"Folder({self.url!r})"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        return Folder, (self.url,)  # clients of an object store stay behind
+
     def at(self, name: str) -> str:
         """Path or URL of a file in this folder."""
         return f"{self.url}/{name}"
@@ -248,6 +257,13 @@ class Folder:
                 f"{self.url}: the object store refused ({type(error).__name__}: {error}); check "
                 "credentials, region and endpoint in the environment"
             ) from error
+
+
+def remove_partial(folder: Folder) -> None:
+    """Remove what writers that were killed left below a local folder, whose only writer asks."""
+    if folder.path is not None:
+        for leftover in folder.path.rglob(f"*{_PARTIAL}"):
+            leftover.unlink(missing_ok=True)
 
 
 @contextmanager

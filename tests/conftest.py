@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.object_store import environment, make_bucket, serving
 
 settings.register_profile(
     "fast", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -38,3 +42,20 @@ def shared_dir() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real market data at {folder}; CANDLECAST_SHARED names a folder with data/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Endpoint of a local S3 server. One for all tests: clients are kept by a process with the
+    endpoint they began with, and would go on asking an earlier module's server."""
+    with serving() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_server: str) -> Iterator[str]:
+    """URL of an empty bucket; credentials and endpoint are in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(s3_server).items():
+            patch.setenv(name, value)
+        yield make_bucket(s3_server, f"test-{uuid.uuid4().hex}")

@@ -214,8 +214,8 @@ def _calibration(rows: pl.DataFrame) -> list[str]:
     if counts:
         words = ", ".join(f"{kind} on {n}" for kind, n in counts.items())
         found.append(
-            f"Calibration: of {total} forecast dates were traded {words}: what had the lowest CRPS "
-            "on the dates before, fitted on outcomes known by then."
+            f"Calibration: of {total} forecast dates were traded {words}: what the CRPS of the "
+            "dates before spoke for, fitted on outcomes known by then."
         )
     return found
 

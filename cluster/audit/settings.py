@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
-from market.settings import Settings
+from market.settings import Place, Settings
 
 
 class AuditSettings(Settings):
     """Which pipeline to audit on which bars."""
 
-    store: Path
-    """Folder of the history lake."""
+    store: Place
+    """Folder or URL of the history lake."""
     as_of: str
     """Date (or moment) after which everything is poisoned; bars must follow it."""
     model: str = "nano"

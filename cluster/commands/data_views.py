@@ -16,7 +16,7 @@ from cluster.commands.output import AsJson, Output, Quiet, table
 from market import ImportReport, MarketHistory
 from market.fields import FEATURES
 
-Store = Annotated[Path, typer.Option("--store", help="Folder of the history store.")]
+Store = Annotated[str, typer.Option("--store", help="Folder or URL of the history store.")]
 
 _MANY = 20
 """A store with more symbols than this is summarised."""
@@ -142,7 +142,7 @@ def quarantine(
     )
 
 
-def print_import(output: Output, report: ImportReport, store: Path) -> None:
+def print_import(output: Output, report: ImportReport, store: str) -> None:
     """What an import did, for people or programs."""
     from market import MarketHistory
 
@@ -160,9 +160,7 @@ def print_import(output: Output, report: ImportReport, store: Path) -> None:
     )
 
 
-def _print_report(
-    output: Output, report: ImportReport, history: MarketHistory, store: Path
-) -> None:
+def _print_report(output: Output, report: ImportReport, history: MarketHistory, store: str) -> None:
     console = output.console
     for note in report.notes:
         console.print(f"· {note}", highlight=False, soft_wrap=True, markup=False)
@@ -200,7 +198,7 @@ def _print_report(
     print_store(output, history, symbols, store)
 
 
-def contents(history: MarketHistory, symbols: pl.DataFrame, store: Path) -> dict[str, Any]:
+def contents(history: MarketHistory, symbols: pl.DataFrame, store: str) -> dict[str, Any]:
     """What `print_store` says, for programs."""
     return {
         "store": str(store),
@@ -212,7 +210,7 @@ def contents(history: MarketHistory, symbols: pl.DataFrame, store: Path) -> dict
     }
 
 
-def print_store(output: Output, history: MarketHistory, symbols: pl.DataFrame, store: Path) -> None:
+def print_store(output: Output, history: MarketHistory, symbols: pl.DataFrame, store: str) -> None:
     span = (
         f"{symbols['first_session'].min()!s} to {symbols['last_session'].max()!s}"
         if symbols.height
@@ -254,7 +252,7 @@ def _note(flags: int) -> str:
     return ", ".join(text for flag, text in notes.items() if flags & flag)
 
 
-def _unknown_symbol(history: MarketHistory, symbol: str, store: Path) -> str:
+def _unknown_symbol(history: MarketHistory, symbol: str, store: str) -> str:
     import difflib
 
     bad = history.quarantine(symbol).height

@@ -6,7 +6,7 @@ Knows one version of a history; nothing of HTTP.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import polars as pl
@@ -15,7 +15,7 @@ from cluster.console.nights import Cache
 from market.actions.suspects import Suspect, find_suspects
 from market.errors import StoreError
 from market.lake.history import MarketHistory
-from market.lake.manifest import bucket_of, load_manifest
+from market.lake.versions import load, written
 
 ROWS = 40
 MONTHS = 36
@@ -86,7 +86,7 @@ class Lake:
             known, found = history.actions(), list[Suspect]()
             by_bucket: dict[int, list[str]] = {}
             for symbol in history.symbols()["symbol"]:
-                by_bucket.setdefault(bucket_of(symbol), []).append(symbol)
+                by_bucket.setdefault(history.bucket_of(symbol), []).append(symbol)
             for symbols in by_bucket.values():  # a part at a time: histories may be large
                 bars = history.scan(symbols=symbols).select(_LOOKED_AT).collect()
                 found += find_suspects(bars, known)
@@ -120,20 +120,19 @@ def versions(history: MarketHistory) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     version: str | None = history.version
     while version is not None and len(found) < _VERSIONS:
-        path = history.root / "manifests" / f"{version}.json"
         try:
-            manifest = load_manifest(history.root, version)
+            contents, moment = load(history.root, version), written(history.root, version)
         except StoreError:
             break
         found.append(
             {
                 "version": version,
-                "written": datetime.fromtimestamp(path.stat().st_mtime, UTC),
-                "rows": sum(each.rows for each in manifest.bars),
-                "files": len(manifest.bars),
-                "sources": len(manifest.sources),
-                "example": manifest.sources[0].rsplit("/", 1)[-1] if manifest.sources else "",
+                "written": moment,
+                "rows": sum(each.rows for each in contents.bars),
+                "files": len(contents.bars),
+                "sources": len(contents.sources),
+                "example": contents.sources[0].rsplit("/", 1)[-1] if contents.sources else "",
             }
         )
-        version = manifest.parent
+        version = contents.parent
     return found

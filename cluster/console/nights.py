@@ -21,7 +21,7 @@ from deltalake import DeltaTable
 
 from market.errors import StoreError
 from market.lake.history import MarketHistory
-from market.lake.manifest import current_version
+from market.lake.versions import current_version
 from market.table.forecasts import ForecastTable
 from market.table.schema import Kind, Published
 

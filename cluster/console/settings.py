@@ -8,8 +8,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from cluster.settings import Place
-from market.settings import Settings
+from market.settings import Place, Settings
 
 
 class ServeSettings(Settings):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cluster.settings import Place
-from market.settings import Settings
+from market.settings import Place, Settings
 
 DEFAULT_BASELINES = ("random-walk", "bootstrap", "bootstrap-driftless", "ewma", "fhs")
 
@@ -16,8 +15,8 @@ DEFAULT_BASELINES = ("random-walk", "bootstrap", "bootstrap-driftless", "ewma", 
 class EvaluateSettings(Settings):
     """Which forecasts to judge, by which bars, beside which baselines."""
 
-    store: Path
-    """Folder of the history lake."""
+    store: Place
+    """Folder or URL of the history lake."""
     store_version: str | None = None
     """Version of the history to read; the newest without."""
     forecasts: Place

@@ -4,7 +4,7 @@
     lease     one driver per run; another waits and finds the work done, or takes over
     resume    shards whose manifest is already there
     stream    Ray Data source -> replicas -> staging files
-    commit    one Delta transaction per date; runs of one model, venue and frequency take turns
+    commit    one Delta transaction per date and table; runs of one model take turns
     record    what was done, skipped, replaced, and when
     publish   the pointer to the newest night
 
@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import date
+from contextlib import ExitStack, suppress
 
-import polars as pl
-
+from cluster.forecasting.committing import commit_dates
+from cluster.forecasting.eligible import on_the_cluster
 from cluster.forecasting.isolation import Pass
 from cluster.forecasting.plan import Plan, Shard, build_plan
 from cluster.forecasting.records import final_record, new_record, newest_night
@@ -31,12 +30,12 @@ from cluster.forecasting.work import ReplicaJob
 from cluster.session import Pool, replica_pool
 from cluster.settings import ForecastSettings
 from forecaster import LoadedModel, SamplingParams, load_forecaster
-from market.errors import CandlecastError, ForecastInputError
+from market.errors import CandlecastError
 from market.importing.files import import_query
 from market.lake.history import MarketHistory
 from market.leases import LeaseLostError, hold
-from market.table.forecasts import Committed, ForecastTable, group_by_date
-from market.table.schema import Kind, RunRecord
+from market.table.forecasts import ForecastTable
+from market.table.schema import RunRecord
 from market.table.vacuum import commit_lease_name, lease_name
 
 _WAIT_POLL_SECONDS = 1.0
@@ -70,7 +69,23 @@ def run_forecast(
         repair_bars=settings.repair,
         anchor=settings.anchor,
     )
-    plan = build_plan(history, loaded, settings, table)
+    with ExitStack() as stack:
+        looking = on_the_cluster(stack, settings)
+        plan = build_plan(history, loaded, settings, table, looking)
+        return _forecast(settings, history, table, loaded, plan, require, clock, report)
+
+
+def _forecast(
+    settings: ForecastSettings,
+    history: MarketHistory,
+    table: ForecastTable,
+    loaded: LoadedModel,
+    plan: Plan,
+    require: Callable[[], object],
+    clock: _Clock,
+    report: Report,
+) -> ForecastReport:
+    """What is planned, unless it is done, by one driver at a time."""
     clock.lap("plan")
 
     if done := _completed(table, plan.run_id):
@@ -117,27 +132,10 @@ def _run(
             shards = plan.shards(plan.symbols_per_shard(settings.shard_size, pool.most))
             table.write_plan(plan.run_id, plan.frame(shards))
             resumed, activity = _stream(history, loaded, plan, shards, job, pool, settings, report)
-        clock.lap("forecast")
-        report("commit", 0, len(plan.as_ofs))
-        finished = _finished(job, shards)
-        turn = commit_lease_name(job.model_id, history.spec.venue, history.spec.freq)
-        with hold(
-            table.leases,
-            turn,
-            wait_s=settings.wait_for_other_s,
-            waiting=lambda: report("wait", 0, 0),
-        ) as lease:
-
-            def ours() -> None:
-                require()
-                lease.require()
-
-            committed = _commit(table, plan, job.model_id, finished, ours, report)
-            clock.lap("commit")
-            record = final_record(record, finished, committed, clock.laps["forecast"])
-            ours()
-            table.write_run(record)
-            _publish(table, record)
+            clock.lap("forecast")
+            finished = _finished(job, shards)
+            record = _commit(table, history, plan, record, settings, shards, finished, require,
+                             clock, report)  # fmt: skip
     except (CandlecastError, OSError):
         # Another driver may have taken over, committed the run and cleared the staging.
         if done := _completed(table, plan.run_id):
@@ -145,6 +143,44 @@ def _run(
         raise
     table.clear_staging(plan.run_id)
     return ForecastReport(record, False, resumed, clock.laps, activity, pool.most)
+
+
+def _commit(
+    table: ForecastTable,
+    history: MarketHistory,
+    plan: Plan,
+    record: RunRecord,
+    settings: ForecastSettings,
+    shards: Sequence[Shard],
+    finished: Sequence[FinishedShard],
+    require: Callable[[], object],
+    clock: _Clock,
+    report: Report,
+) -> RunRecord:
+    """The dates, the record and the pointer, by one run of the model, venue and frequency at a
+    time."""
+    report("commit", 0, len(plan.as_ofs))
+    with hold(
+        table.leases,
+        commit_lease_name(record.model_id, history.spec.venue, history.spec.freq),
+        wait_s=settings.wait_for_other_s,
+        waiting=lambda: report("wait", 0, 0),
+    ) as lease:
+
+        def ours() -> None:
+            require()
+            lease.require()
+
+        committed = commit_dates(
+            table, plan, record.model_id, shards, finished, ours,
+            lambda done, total: report("commit", done, total), horizon=settings.horizon,
+        )  # fmt: skip
+        clock.lap("commit")
+        final = final_record(record, finished, committed, clock.laps["forecast"])
+        ours()
+        table.write_run(final)
+        _publish(table, final)
+        return final
 
 
 def _already_done(
@@ -247,37 +283,6 @@ def _finished(job: ReplicaJob, shards: Sequence[Shard]) -> list[FinishedShard]:
             f"{missing[0]}; is this folder visible to every node? Run the same command to resume"
         )
     return [found for _, found in finished if found is not None]
-
-
-def _commit(
-    table: ForecastTable,
-    plan: Plan,
-    model_id: str,
-    finished: Sequence[FinishedShard],
-    require: Callable[[], object],
-    report: Report,
-) -> dict[date, Committed]:
-    """Every date with rows, one after the other."""
-    failures = [failure for shard in finished for r in shard.results for failure in r.failed]
-    if not any(shard.files for shard in finished):
-        symbol, error = failures[0]
-        raise ForecastInputError(
-            f"all {len(failures)} forecasts failed, nothing was committed; first {symbol}: {error}"
-        )
-    kinds: list[Kind] = ["steps", "path_stats", "paths", "ensembles"]
-    scans = {
-        kind: [pl.scan_parquet(shard.files[kind]) for shard in finished if kind in shard.files]
-        for kind in kinds
-    }
-    days = sorted({as_of.session for as_of in plan.as_ofs})
-    committed: dict[date, Committed] = {}
-    for done, day in enumerate(days, start=1):
-        frames = {kind: group_by_date(scans[kind], kind, day) for kind in kinds if scans[kind]}
-        frames = {kind: frame for kind, frame in frames.items() if frame.height}
-        if "steps" in frames:
-            committed[day] = table.commit(plan.run_id, model_id, day, frames, require)
-        report("commit", done, len(days))
-    return committed
 
 
 class _Clock:

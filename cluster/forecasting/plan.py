@@ -1,7 +1,8 @@
 """What a run will do, decided before anything runs: who is eligible when, and under which id.
 
-Knows the history and the settings; nothing of Ray. The run's id is a hash of everything the rows
-depend on, the bars read included: bars after an as_of are not among them.
+Knows the history and the settings; of Ray only that somebody may look at symbols there. The run's
+id is a hash of everything the rows depend on, the bars read included: bars after an as_of are not
+among them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
@@ -19,26 +20,24 @@ import numpy as np
 import polars as pl
 
 from cluster.calibration.past import fits, past_forecasts, recipe_of
-from cluster.forecasting.identity import bars_digest, bars_read, digest, identity_of
+from cluster.forecasting.eligible import Look, Looking, one_by_one
+from cluster.forecasting.identity import digest, identity_of
 from cluster.settings import ForecastSettings
 from forecaster.calibration.gate import Fitted
 from forecaster.interface import FixedWindow
 from forecaster.registry import LoadedModel
 from market.errors import ForecastInputError
 from market.lake.history import MarketHistory
-from market.lake.manifest import bucket_of
 from market.lake.universe import draw, parse_universe
 from market.spec import AsOf
 from market.table.forecasts import ForecastTable
 from market.table.schema import SymbolNote
-from market.windows import SymbolSeries, eligibility
 
 SYMBOLS_PER_SHARD = 64
 _SERIES_PER_TILE = 16
 """Series that fill whole tiles of the models from eight paths up."""
 _SHARDS_PER_REPLICA = 24
 """Or the last shard would leave the other replicas idle for too long."""
-_SYMBOLS_PER_READ = 256
 _MIN_LOOKBACK = 2
 """With fewer bars a window has no scale."""
 
@@ -81,6 +80,8 @@ class Plan:
     """Eligible symbols, sorted, each with its eligible moments."""
     first_sessions: dict[str, date]
     """Per symbol, the first session its windows need."""
+    buckets: dict[str, int]
+    """Per symbol, the files of the lake it lies in."""
     skipped: tuple[SymbolNote, ...]
     recipe: str | None = None
     """Names forecasts that can calibrate each other; None where no closes are kept."""
@@ -135,7 +136,7 @@ class Plan:
     def shards(self, symbols_per_shard: int) -> list[Shard]:
         """Cut along the lake's buckets, so that a shard's read opens few files, and by number of
         moments, so that symbols of a shard bring whole tiles together."""
-        members = sorted(self.members, key=lambda m: (bucket_of(m.symbol), -len(m.as_ofs)))
+        members = sorted(self.members, key=lambda m: (self.buckets[m.symbol], -len(m.as_ofs)))
         return [
             self._shard(tuple(members[first : first + symbols_per_shard]))
             for first in range(0, len(members), symbols_per_shard)
@@ -152,10 +153,15 @@ class Plan:
 
 
 def build_plan(
-    history: MarketHistory, loaded: LoadedModel, settings: ForecastSettings, table: ForecastTable
+    history: MarketHistory,
+    loaded: LoadedModel,
+    settings: ForecastSettings,
+    table: ForecastTable,
+    looking: Looking = one_by_one,
 ) -> Plan:
     """Resolve dates, universe and eligibility, look at the past of the table, and name the run.
 
+    looking: where eligibility and hashes of bars are computed; the plan is the same.
     Raises CandlecastError for an as_of outside the history, an empty universe, a horizon beyond
     the model's context, and where no symbol is eligible at any date.
     """
@@ -180,35 +186,29 @@ def build_plan(
             f"{as_ofs[0].session} and {as_ofs[-1].session}; see 'candlecast data ls'"
         )
 
-    sessions = np.array(history.sessions(end=as_ofs[-1].session), dtype="datetime64[D]")
+    def by_bucket(symbol: str) -> tuple[int, str]:
+        return history.bucket_of(symbol), symbol  # each file of the lake is opened for few reads
+
+    look = Look(
+        history,
+        as_ofs[-1],
+        np.array(history.sessions(end=as_ofs[-1].session), dtype="datetime64[D]"),
+        settings.lookback,
+        settings.max_gap_sessions,
+        settings.allow_suspected_splits,
+    )
     members: list[ShardSymbol] = []
     first_sessions: dict[str, date] = {}
     reasons: dict[tuple[AsOf, str], list[str]] = defaultdict(list)
     digests: dict[str, bytes] = {}
-    for symbol, series in _series(history, sorted(wanted, key=_by_bucket), as_ofs[-1]):
-        eligible: list[AsOf] = []
-        for as_of in wanted[symbol]:
-            reason = (
-                f"too short: no bar up to {as_of.session}"
-                if series is None
-                else eligibility(
-                    series,
-                    as_of,
-                    settings.lookback,
-                    sessions=sessions,
-                    max_gap_sessions=settings.max_gap_sessions,
-                    allow_suspected_splits=settings.allow_suspected_splits,
-                )
-            )
-            if reason is None:
-                eligible.append(as_of)
-            else:
-                reasons[as_of, reason].append(symbol)
-        if series is not None and eligible:
-            read_N = bars_read(series, eligible, settings.lookback)
-            digests[symbol] = bars_digest(series, read_N, eligible, settings.lookback)
-            members.append(ShardSymbol(symbol, tuple(eligible)))
-            first_sessions[symbol] = series.sessions_N[read_N.argmax()].item()
+    parts = [(symbol, tuple(wanted[symbol])) for symbol in sorted(wanted, key=by_bucket)]
+    for found in looking(look, parts):
+        for as_of, reason in found.reasons:
+            reasons[as_of, reason].append(found.symbol)
+        if found.first_session is not None:
+            digests[found.symbol] = found.digest
+            members.append(ShardSymbol(found.symbol, found.eligible))
+            first_sessions[found.symbol] = found.first_session
     members.sort(key=lambda member: member.symbol)
     skipped = tuple(
         SymbolNote(as_of=as_of.close_utc, reason=reason, symbols=tuple(sorted(symbols)))
@@ -238,6 +238,7 @@ def build_plan(
         as_ofs=tuple(as_ofs),
         members=tuple(members),
         first_sessions=first_sessions,
+        buckets={member.symbol: history.bucket_of(member.symbol) for member in members},
         skipped=skipped,
         recipe=recipe,
         fitted=fitted,
@@ -259,22 +260,6 @@ def _sampled(
     )
 
 
-def _by_bucket(symbol: str) -> tuple[int, str]:
-    """Symbols of one bucket together: each file of the lake is opened for few reads."""
-    return bucket_of(symbol), symbol
-
-
 def _by_moment(note: tuple[tuple[AsOf, str], list[str]]) -> tuple[datetime, str]:
     (as_of, reason), _ = note
     return as_of.close_utc, reason
-
-
-def _series(
-    history: MarketHistory, symbols: Sequence[str], as_of: AsOf
-) -> Iterator[tuple[str, SymbolSeries | None]]:
-    """Each symbol with its bars up to as_of, a few hundred symbols in memory at a time."""
-    for first in range(0, len(symbols), _SYMBOLS_PER_READ):
-        chunk = symbols[first : first + _SYMBOLS_PER_READ]
-        present = {s.symbol: s for s in history.series(list(chunk), as_of=as_of.close_utc)}
-        for symbol in chunk:
-            yield symbol, present.get(symbol)

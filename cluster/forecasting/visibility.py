@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,6 +16,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from market.errors import StoreError
 from market.lake.history import MarketHistory
+from market.lake.versions import log_entry
+from market.storage import Folder, is_url
 from market.table.forecasts import ForecastTable
 
 _ANSWER_SECONDS = 30.0
@@ -28,18 +29,16 @@ def require_visible(history: MarketHistory, table: ForecastTable, run_id: str) -
     A node that joins later, or does not answer, is not waited for: its own reads name what they
     miss.
     """
-    places = {"history": history.root / "manifests" / f"{history.version}.json"}
-    if table.folder.path is not None:
-        places["forecast table"] = table.folder.path / "runs" / f"{run_id}.json"
+    places = {"history": log_entry(history.root, history.version)}
+    places["forecast table"] = table.folder.at(f"runs/{run_id}.json")
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     own = ray.get_runtime_context().get_node_id()
     others = [node for node in nodes if node["Alive"] and node["NodeID"] != own]
-    names = {key: str(path) for key, path in places.items()}
     look = ray.remote(num_cpus=0, max_retries=0)(_missing)
     asked = {
         look.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(names): node
+        ).remote(places): node
         for node in others
     }
     until = time.monotonic() + _ANSWER_SECONDS
@@ -54,12 +53,25 @@ def require_visible(history: MarketHistory, table: ForecastTable, run_id: str) -
             if missing:
                 raise StoreError(
                     f"node {host} ({asked[answer]['NodeManagerAddress']}) does not see the "
-                    f"{missing} {names[missing]}: mount that folder there under the same path, or "
-                    "use a URL such as s3:// where one is possible"
+                    f"{missing} {places[missing]}: "
+                    + (
+                        "give that node credentials and endpoint of the object store"
+                        if is_url(places[missing])
+                        else "mount that folder there under the same path, or use a URL such as "
+                        "s3://"
+                    )
                 )
 
 
 def _missing(names: dict[str, str]) -> tuple[str, str | None]:
     """This node's name, and the first place that is not there."""
-    missing = next((key for key, name in names.items() if not Path(name).exists()), None)
+    missing = next((key for key, name in names.items() if not _visible(name)), None)
     return socket.gethostname(), missing
+
+
+def _visible(place: str) -> bool:
+    folder, _, name = place.rpartition("/")
+    try:
+        return Folder(folder).exists(name)
+    except StoreError:  # of an object store that refuses this node
+        return False

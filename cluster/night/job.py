@@ -14,16 +14,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cluster.forecasting.job import run_forecast
+from cluster.night.drop import Drop
 from cluster.night.page import night_page
 from cluster.night.report import NightReport, Status
 from cluster.night.settings import NightlySettings
+from cluster.night.telemetry import told
 from cluster.night.trust import earlier_nights
-from market.errors import ConfigError, StoreError
-from market.importing.discover import find_files, in_folder
+from market.errors import StoreError
+from market.importing.discover import find_files
 from market.importing.files import import_files
 from market.lake.history import MarketHistory
-from market.lake.manifest import current_version
 from market.lake.quality import quality
+from market.lake.versions import current_version
 from market.leases import LeaseHeldError, LeaseLostError, hold
 from market.storage import Folder
 from market.table.forecasts import ForecastTable
@@ -42,6 +44,14 @@ def run_nightly(
     Another one at work on the same table is waited for (forecast: wait_for_other_s). Raises
     CandlecastError for input that cannot be read; bars that fail the gate end as "stopped".
     """
+    with told(settings.metrics_file, settings.events_file, report) as (reporting, ended):
+        night = _held(settings, reporting)
+        ended(night.summary())
+        return night
+
+
+def _held(settings: NightlySettings, report: Report) -> NightReport:
+    """The night under its lease."""
     started, begun = datetime.now(UTC), time.monotonic()
     table = ForecastTable(settings.out)
     wait_s = settings.forecast.wait_for_other_s
@@ -104,32 +114,23 @@ def _night(
 def _import(settings: NightlySettings, out: Folder) -> tuple[int, int, int, tuple[str, ...]]:
     """Files of the drop folder that were not imported yet: how many, new bars, rejected rows; and
     the names of files that hold no bars as far as their name tells."""
-    if not settings.drop.is_dir():
-        raise ConfigError(f"drop: {settings.drop}: no such folder; make it, or name another")
+    drop = Drop.look(settings.drop)
     try:
         known: dict[str, Any] = json.loads(out.read(_IMPORTED))
     except (FileNotFoundError, ValueError):
         known = {}
-    there = {}
-    for path in in_folder(settings.drop):
-        stat = path.stat()
-        there[str(path.relative_to(settings.drop))] = [stat.st_size, stat.st_mtime_ns]
-    unread = tuple(
-        path.name
-        for path in sorted(settings.drop.iterdir())
-        if path.is_file() and path.name not in there and not path.name.startswith(".")
-    )
-    if current_version(settings.store.resolve()) is None:
+    if current_version(settings.store) is None:
         known = {}  # the store was lost or is new: everything counts again
-    fresh = [settings.drop / name for name, mark in there.items() if known.get(name) != mark]
+    fresh = [name for name, mark in drop.files.items() if known.get(name) != mark]
     if not fresh:
-        return 0, 0, 0, unread
+        return 0, 0, 0, drop.unread
     given = settings.bars
-    done = import_files(
-        find_files(fresh), settings.store, given.options(), on_conflict=given.on_conflict
-    )
-    out.write(_IMPORTED, json.dumps(there, indent=1).encode())
-    return len(fresh), done.new_bars, sum(done.quarantined.values()), unread
+    with drop.at_hand(fresh) as paths:
+        done = import_files(
+            find_files(paths), settings.store, given.options(), on_conflict=given.on_conflict
+        )
+    out.write(_IMPORTED, json.dumps(dict(drop.files), indent=1).encode())
+    return len(fresh), done.new_bars, sum(done.quarantined.values()), drop.unread
 
 
 def _reported(settings: NightlySettings, night: NightReport) -> NightReport:
@@ -138,15 +139,14 @@ def _reported(settings: NightlySettings, night: NightReport) -> NightReport:
     folder = Folder(settings.reports)
     content = json.dumps(night.summary(), indent=1).encode()
     folder.write("last.json", content)
-    if night.quality is None or folder.path is None:
+    if night.quality is None:
         return night
     name = str(night.quality.as_of.session)
-    page = folder.path / f"{name}.html"
-    if night.status in ("done", "stopped") or not page.exists():
+    if night.status in ("done", "stopped") or not folder.exists(f"{name}.html"):
         shown = _with_earlier(folder, name, night)
         folder.write(f"{name}.html", night_page(settings, shown).encode())
         folder.write(f"{name}.json", json.dumps(shown.summary(), indent=1).encode())
-    return replace(night, page=page)
+    return replace(night, page=folder.at(f"{name}.html"))
 
 
 def _with_earlier(folder: Folder, name: str, night: NightReport) -> NightReport:

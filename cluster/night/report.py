@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from cluster.forecasting.report import ForecastReport
@@ -33,7 +32,8 @@ class NightReport:
     forecast: ForecastReport | None = None
     trust: Trust | None = None
     """How earlier nights did; None where none has an outcome yet."""
-    page: Path | None = None
+    page: str | None = None
+    """Path or URL."""
 
     def summary(self) -> dict[str, Any]:
         """For monitoring: flat, JSON-ready; the same keys whatever happened."""

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from cluster.settings import ForecastSettings, ModelForecast, Place
+from cluster.settings import ForecastSettings, ModelForecast
 from market.importing.options import ImportOptions
 from market.lake.quality import GateSettings
-from market.settings import Settings
+from market.settings import Place, Settings
 from market.spec import AsOf, Label
 
 
@@ -49,16 +49,20 @@ class ImportSettings(Settings):
 class NightlySettings(Settings):
     """A whole night in one file."""
 
-    drop: Path
-    """Folder where new files of bars arrive."""
-    store: Path
-    """Folder of the history lake; made when missing."""
+    drop: Place
+    """Folder or URL where new files of bars arrive."""
+    store: Place
+    """Folder or URL of the history lake; made when missing."""
     out: Place
     """Folder or URL of the forecast table; made when missing."""
-    reports: Path
-    """Folder for the HTML report and the JSON summary of each night."""
+    reports: Place
+    """Folder or URL for the HTML report and the JSON summary of each night."""
     as_of: str | None = None
     """Date to forecast from. Without: the newest session."""
+    metrics_file: Path | None = None
+    """Write the night's figures into this file, as Prometheus' node exporter collects them."""
+    events_file: Path | None = None
+    """Append the night's events to this file, one JSON object a line."""
     bars: ImportSettings = ImportSettings()
     """How the files are read."""
     gate: GateSettings = GateSettings()

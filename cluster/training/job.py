@@ -39,6 +39,7 @@ from forecaster.training.surroundings import Surroundings
 from forecaster.training.timellm_config import TimeLLMTraining
 from market.errors import CandlecastError, CheckpointError
 from market.lake.history import MarketHistory
+from market.lake.versions import lake_folder
 from market.leases import LeaseLostError, hold
 from market.storage import Folder
 
@@ -163,7 +164,9 @@ def _histories(request: TrainingRequest, out: Path) -> list[MarketHistory]:
     file = out / _STORES
     before: dict[str, str] = json.loads(file.read_text()) if begun and file.is_file() else {}
     return [
-        MarketHistory.open(store, version=request.store_version or before.get(str(store.resolve())))
+        MarketHistory.open(
+            store, version=request.store_version or before.get(str(lake_folder(store)))
+        )
         for store in request.stores
     ]
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from cluster.flags import FlagName
 from forecaster.training.config import PredictorTraining, TokenizerTraining
 from forecaster.training.timellm_config import TimeLLMTraining
-from market.settings import Settings
+from market.settings import Place, Settings
 
 
 class Workforce(Settings):
@@ -31,7 +31,7 @@ class TokenizerPlace(Workforce):
 
     out: Path
     """Folder of the run and, at the end, of the model."""
-    stores: Annotated[tuple[Path, ...], FlagName("--store")] = ()
+    stores: Annotated[tuple[Place, ...], FlagName("--store")] = ()
     """History made by 'candlecast data import'; repeat for several."""
     start_from: Annotated[str | None, FlagName("--from")] = None
     """Weights to begin with: a folder, a hub id, or an alias."""

@@ -28,7 +28,6 @@ from forecaster.training.data.series_file import (
 from forecaster.training.data.sources import simulated_series
 from forecaster.training.simulations import SimulatedMarkets
 from market.lake.history import MarketHistory
-from market.lake.manifest import bucket_of
 from market.leases import hold
 from market.storage import Folder
 from market.windows import continuous_values
@@ -59,8 +58,9 @@ class SeriesSource:
 
 def lake_source(history: MarketHistory, fallback: Path) -> SeriesSource:
     """The series of a lake at its version: below the lake, or below `fallback` where the lake may
-    not be written to."""
-    home = history.root if os.access(history.root, os.W_OK) else fallback
+    not be written to or lies in an object store."""
+    own = history.root.path
+    home = own if own is not None and os.access(own, os.W_OK) else fallback
     name = f"{history.version}-{FORMAT}"
     return SeriesSource(
         home / "series" / name,
@@ -123,7 +123,7 @@ def _build_from_lake(history: MarketHistory, folder: Path) -> None:
     allocate(folder, index)
     places = sorted(
         zip(index.symbols, index.offsets()[:-1].tolist(), index.lengths, strict=True),
-        key=lambda place: (bucket_of(place[0]), place[0]),
+        key=lambda place: (history.bucket_of(place[0]), place[0]),
     )
     parts = [
         {"part": places[i : i + _SYMBOLS_PER_TASK]}

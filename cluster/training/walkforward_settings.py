@@ -8,9 +8,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from cluster.settings import HowToForecast, Place
+from cluster.settings import HowToForecast
 from cluster.training.request import Workforce
 from forecaster.training.config import DataRules, Fitting, PredictorLoss
+from market.settings import Place
 
 
 class FoldTraining(Fitting, DataRules, PredictorLoss):
@@ -30,8 +31,8 @@ class FoldForecast(HowToForecast):
 class WalkForwardSettings(Workforce):
     """A walk-forward through one store."""
 
-    store: Path
-    """Folder of the history lake."""
+    store: Place
+    """Folder or URL of the history lake."""
     out: Place
     """Folder or URL of the forecast table."""
     runs: Path

@@ -22,6 +22,7 @@ Array = npt.NDArray[np.float64]
 COVERAGES = (0.5, 0.8, 0.9)
 PIT_BINS = 10
 RELIABILITY_BINS = 10
+WINDOWS_AT_ONCE = 64
 
 
 def crps_of(cases: Cases, forecasts: Forecasts) -> Array:
@@ -132,13 +133,16 @@ def energy_score(members_NSH: npt.NDArray[np.floating], actual_NH: Array, unit_N
     """Fair energy score of whole paths in volatilities per step, (N,): E|X - y| - ½ E|X - X'| with
     Euclidean norms over steps / sqrt(H) (Gneiting & Raftery 2007, eq. 22). NaN where a step has no
     outcome."""
-    n_steps = actual_NH.shape[1]
+    n_steps, n = actual_NH.shape[1], members_NSH.shape[1]
     out = np.full(len(actual_NH), np.nan)
-    for i in np.flatnonzero(np.isfinite(actual_NH).all(axis=1)):
-        x_SH = np.asarray(members_NSH[i], np.float64) / unit_NH[i]
-        error = np.sqrt(((x_SH - actual_NH[i] / unit_NH[i]) ** 2).sum(axis=1)).mean()
-        square = (x_SH**2).sum(axis=1)
-        apart = np.maximum(square[:, None] + square[None] - 2 * x_SH @ x_SH.T, 0.0)
-        n = len(x_SH)
-        out[i] = (error - 0.5 * np.sqrt(apart).sum() / (n * (n - 1))) / np.sqrt(n_steps)
+    whole = np.flatnonzero(np.isfinite(actual_NH).all(axis=1))
+    for first in range(0, len(whole), WINDOWS_AT_ONCE):
+        rows = whole[first : first + WINDOWS_AT_ONCE]
+        unit = unit_NH[rows, None]
+        x = np.asarray(members_NSH[rows], np.float64) / unit
+        error = np.sqrt(((x - actual_NH[rows, None] / unit) ** 2).sum(axis=2)).mean(axis=1)
+        square = (x**2).sum(axis=2)
+        apart = square[:, :, None] + square[:, None] - 2 * x @ np.swapaxes(x, 1, 2)
+        total = np.sqrt(np.maximum(apart, 0.0)).sum(axis=(1, 2))
+        out[rows] = (error - 0.5 * total / (n * (n - 1))) / np.sqrt(n_steps)
     return out

@@ -33,9 +33,10 @@ from market.importing.steps import Step, require_step, steps_of
 from market.importing.tails import require_store_step
 from market.lake.appending import ImportReport, OnConflict, import_bars, key_of, with_closes
 from market.lake.history import MarketHistory
-from market.lake.manifest import current_version
 from market.lake.shelves import Shelves
+from market.lake.versions import current_version, lake_folder
 from market.spec import ALWAYS_OPEN, StoreSpec
+from market.storage import Folder
 
 _MOST_NOTES = 8
 _SHOWN_CLOSED = 3
@@ -87,7 +88,7 @@ def run_import(
     line, with nothing written.
     """
     within = bounds or Bounds()
-    root = Path(store).resolve()
+    root = lake_folder(store)
     held = MarketHistory.open(root) if current_version(root) else None
     existing = held.spec if held is not None else None
     told, notes = with_defaults(options, spec or existing)
@@ -241,7 +242,7 @@ def describe_filled(counts: Mapping[Flag, int], bars: int) -> list[str]:
 
 def _look(
     shelves: Shelves, actions: pl.DataFrame, spec: StoreSpec, held: MarketHistory | None
-) -> Callable[[Path], list[Suspect]]:
+) -> Callable[[Folder], list[Suspect]]:
     """Look for suspected splits among these bars; asked after the import, since those between them
     and the bars before show in the store alone."""
     if spec.venue == ALWAYS_OPEN or spec.price_basis == "adjusted":
@@ -255,7 +256,7 @@ def _look(
         elif bars.height:
             begun.append((shelves.symbols(bucket), bars["session"].min()))  # type: ignore[arg-type]
 
-    def ask(root: Path) -> list[Suspect]:
+    def ask(root: Folder) -> list[Suspect]:
         history = MarketHistory.open(root) if begun else None
         for symbols, first in begun:
             assert history is not None

@@ -33,7 +33,7 @@ def require_store_step(rows: pl.DataFrame, held: MarketHistory) -> None:
         .filter(pl.col("n") <= _TAIL)
     )
     step = int(held.spec.step.astype(np.int64))
-    if not firsts.height or not held.manifest.bars:
+    if not firsts.height or not held.contents.bars:
         return
     labels = labels.join(firsts.select("symbol"), on="symbol", how="semi")
     first = firsts["first"].min()

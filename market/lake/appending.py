@@ -8,39 +8,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 
 import polars as pl
 
-from market.actions.table import merge_actions, no_actions
+from market.actions.table import ACTION_SCHEMA, merge_actions
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import sessions_and_closes
 from market.errors import StoreError
 from market.fields import FEATURES
-from market.lake.manifest import (
-    BarFile,
-    Manifest,
-    current_version,
-    discard,
-    load_manifest,
-    publish,
-    undone,
-    verified,
-    write_manifest,
-    write_table,
-    writer_lock,
+from market.lake.contents import Contents
+from market.lake.differences import conflict_message, unseen
+from market.lake.files import (
+    BUCKETS,
+    DataFile,
+    bucket_of,
+    buckets_for,
+    read_files,
+    scan_bars,
+    write_file,
 )
-from market.lake.reading import scan_bars
+from market.lake.lock import discard, undone, writer_lock
 from market.lake.shelves import Shelves
+from market.lake.versions import create, current_version, load, publish
 from market.spec import StoreSpec
-from market.storage import writing
+from market.storage import Folder, is_url, writing
 
 _FILES_PER_BUCKET = 8
 """A bucket of this many files is rewritten into one at the next import that touches it."""
-_QUARANTINE_CONTENT = ("symbol", "timestamp", "rule", "detail", *FEATURES)
-"""What makes two quarantined rows the same, wherever they were read."""
 _WRITERS = 2
 """Buckets written at a time: while one waits for the disk, the next is packed."""
 
@@ -130,7 +129,7 @@ def compare(bars: pl.DataFrame, stored: pl.DataFrame, key: list[str]) -> Compari
 
 
 def import_bars(
-    root: Path,
+    root: Folder,
     spec: StoreSpec,
     good: pl.DataFrame | Shelves,
     quarantine: pl.DataFrame,
@@ -157,18 +156,17 @@ def import_bars(
         with writing(root), writer_lock(root), undone(root):
             version = current_version(root)
             if version is None:
-                manifest = Manifest(spec, None, (), (), ())
-                version = write_manifest(root, manifest)
-            else:
-                manifest = load_manifest(root, version)
-            require_spec(root, manifest.spec, spec)
-            return _append(root, version, manifest, good, quarantine, actions, on_conflict, sources)
+                buckets = buckets_for(good.symbols_seen)
+                version = create(root, Contents(spec, buckets), unfinished=True)
+            contents = load(root, version)
+            require_spec(root, contents.spec, spec)
+            return _append(root, version, contents, good, quarantine, actions, on_conflict, sources)
     finally:
         if not begun:
             discard(root)
 
 
-def require_spec(root: Path, held: StoreSpec, wanted: StoreSpec) -> None:
+def require_spec(root: Folder, held: StoreSpec, wanted: StoreSpec) -> None:
     """Raise StoreError where a store holds bars of another kind."""
     if held != wanted:
         raise StoreError(
@@ -177,34 +175,34 @@ def require_spec(root: Path, held: StoreSpec, wanted: StoreSpec) -> None:
         )
 
 
-def add_actions(root: Path, actions: pl.DataFrame, source: str) -> str:
+def add_actions(root: Folder, actions: pl.DataFrame, source: str) -> str:
     """Add corporate actions to the newest version of a store; returns the version after it."""
     with writing(root), writer_lock(root):
         version = current_version(root)
         if version is None:
             raise StoreError(f"{root}: no history store here; import bars first")
-        manifest = load_manifest(root, version)
-        files = _write_actions(root, manifest, actions)
-        if files == manifest.actions:
+        contents = load(root, version)
+        files = _write_actions(root, contents, actions)
+        if files == contents.actions:
             return version
-        return publish(root, replace(manifest, parent=version, actions=files, sources=(source,)))
+        return publish(root, version, _made_of([source], replace(contents, actions=files)))
 
 
 def _append(
-    root: Path,
+    root: Folder,
     version: str,
-    manifest: Manifest,
+    contents: Contents,
     shelves: Shelves,
     quarantine: pl.DataFrame,
     actions: pl.DataFrame | None,
     policy: OnConflict,
     sources: Sequence[str],
 ) -> ImportReport:
-    conflicts, rewritten, equal = [], set[int](), 0
-    stored = {each.bucket for each in manifest.bars}
+    conflicts, rewritten, equal = [], set[int](), 0  # rewritten: the lake's own buckets
+    stored = {(each.bucket or 0) % BUCKETS for each in contents.bars}
     for bucket in (each for each in shelves.buckets() if each in stored):
         bars = shelves.bars(bucket).select(BAR_SCHEMA.names())
-        compared = _compared(root, manifest, bars, bucket)
+        compared = _compared(root, contents, bars, bucket)
         if compared is None:
             continue
         conflicts.append(compared.conflicts)
@@ -213,19 +211,17 @@ def _append(
         if policy is not OnConflict.REPLACE:
             replaced = replaced.clear()
         shelves.replace(bucket, pl.concat([compared.new, replaced]))
-        if replaced.height:
-            rewritten.add(bucket)
+        rewritten |= {bucket_of(name, contents.buckets) for name in replaced["symbol"].unique()}
     differing = pl.DataFrame(schema=_CONFLICTS)
     if conflicts:
-        differing = pl.concat(conflicts).sort(*key_of(manifest.spec))
+        differing = pl.concat(conflicts).sort(*key_of(contents.spec))
     if differing.height and policy is OnConflict.ERROR:
         raise StoreError(conflict_message(differing, root))
-    known = [pl.read_parquet(path) for path in verified(root, manifest.quarantine)]
-    fresh = unseen(quarantine, pl.concat([quarantine.clear(), *known]))
-    acted, new_actions = manifest.actions, 0
+    fresh = unseen(quarantine, read_files(root, contents.quarantine, QUARANTINE_SCHEMA))
+    acted, new_actions = contents.actions, 0
     if actions is not None and actions.height:
-        acted = _write_actions(root, manifest, actions)
-        new_actions = actions.height if acted != manifest.actions else 0
+        acted = _write_actions(root, contents, actions)
+        new_actions = actions.height if acted != contents.actions else 0
     changed = differing.height if policy is OnConflict.REPLACE else 0
     report = ImportReport(
         version=version,
@@ -240,107 +236,91 @@ def _append(
     )
     if not (shelves.rows or fresh.height or new_actions):
         return report
-    files = write_bars(root, manifest.bars, shelves, rewritten, key_of(manifest.spec))
-    rejected = manifest.quarantine
+    files = write_bars(root, contents, shelves, rewritten)
+    rejected = contents.quarantine
     if fresh.height:
-        rejected = (*rejected, write_table(root, "quarantine", fresh))
-    published = publish(
-        root, Manifest(manifest.spec, version, files, rejected, tuple(sources), acted)
-    )
-    return replace(report, version=published)
+        rejected = (*rejected, write_file(root, "quarantine", fresh, number=len(rejected)))
+    after = replace(contents, bars=files, quarantine=rejected, actions=acted)
+    return replace(report, version=publish(root, version, _made_of(sources, after)))
 
 
-def _compared(root: Path, manifest: Manifest, bars: pl.DataFrame, bucket: int) -> Comparison | None:
-    """One bucket's bars against the stored ones near them; None where none is."""
+def _made_of(sources: Sequence[str], contents: Contents) -> Contents:
+    """With what was read for it, and the hash of each source that is a file here."""
+    fingerprints = {}
+    for source in sources:
+        path = Path(source)
+        if not is_url(source) and path.is_file():
+            with path.open("rb") as handle:
+                hashed = file_digest(handle, partial(blake2b, digest_size=16))
+            fingerprints[source] = hashed.hexdigest()
+    return replace(contents, sources=tuple(sources), fingerprints=fingerprints, formerly=None)
+
+
+def _compared(
+    root: Folder, contents: Contents, bars: pl.DataFrame, shelf: int
+) -> Comparison | None:
+    """One shelf's bars against the stored ones near them; None where none is."""
     if not bars.height:
         return None
-    first, last = bars["close_utc"].min(), bars["close_utc"].max()
+    first, last = _moment(bars["close_utc"].min()), _moment(bars["close_utc"].max())
     files = [
-        each for each in manifest.bars
-        if each.bucket == bucket and each.first_close <= _iso(last)
-        and each.last_close >= _iso(first)
+        each for each in contents.bars
+        if (each.bucket or 0) % BUCKETS == shelf and each.first_close and each.last_close
+        and each.first_close <= last and each.last_close >= first
     ]  # fmt: skip
     if not files:
         return None
-    near = scan_bars(root, files, symbols=bars["symbol"].unique())
+    near = scan_bars(root, files, contents.buckets, symbols=bars["symbol"].unique())
     stored = near.filter(pl.col("close_utc").is_between(first, last)).collect()
-    return compare(bars, stored, key_of(manifest.spec))
+    return compare(bars, stored, key_of(contents.spec))
 
 
-def _write_actions(root: Path, manifest: Manifest, actions: pl.DataFrame) -> tuple[str, ...]:
-    known = [pl.read_parquet(path) for path in verified(root, manifest.actions)]
-    merged = merge_actions(pl.concat([no_actions(), *known]), actions)
-    if known and merged.equals(known[0]):
-        return manifest.actions
-    return (write_table(root, "actions", merged),)
-
-
-def unseen(quarantine: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """The rows that are not in the quarantine yet; equal rows are matched one to one."""
-    rows = quarantine.select(pl.col(n).cast(t) for n, t in QUARANTINE_SCHEMA.items())
-    nth = pl.int_range(pl.len()).over(*_QUARANTINE_CONTENT).alias("nth")
-    content = [*_QUARANTINE_CONTENT, "nth"]
-    return (
-        rows.with_columns(nth)
-        .join(known.with_columns(nth), on=content, how="anti", nulls_equal=True)
-        .drop("nth")
-    )
+def _write_actions(root: Folder, contents: Contents, actions: pl.DataFrame) -> tuple[DataFile, ...]:
+    known = read_files(root, contents.actions, ACTION_SCHEMA)
+    merged = merge_actions(known, actions)
+    if contents.actions and merged.equals(known):
+        return contents.actions
+    return (write_file(root, "actions", merged),)
 
 
 def write_bars(
-    root: Path, files: tuple[BarFile, ...], shelves: Shelves, rewritten: set[int], key: list[str]
-) -> tuple[BarFile, ...]:
+    root: Folder, contents: Contents, shelves: Shelves, rewritten: set[int]
+) -> tuple[DataFile, ...]:
     """Write the files of the next version and list all of its files.
 
     New bars go into files beside the old ones; a bucket with many files, or one of `rewritten`
     (there bars take the place of others), is written anew into one file.
     """
-    kept: dict[int, list[BarFile]] = {}
-    for each in files:
-        kept.setdefault(each.bucket, []).append(each)
+    key, kept = key_of(contents.spec), dict[int, list[DataFile]]()
+    for each in contents.bars:
+        kept.setdefault(each.bucket or 0, []).append(each)
 
-    def write(bucket: int) -> None:
-        part = shelves.bars(bucket).select(BAR_SCHEMA.names())
-        old = kept.get(bucket, [])
-        if not part.height:
+    def write(shelf: int) -> None:
+        bars = shelves.bars(shelf).select(BAR_SCHEMA.names())
+        if not bars.height:
             return
-        if bucket in rewritten or len(old) >= _FILES_PER_BUCKET:
-            stored = pl.read_parquet(verified(root, [each.path for each in old]))
-            part = pl.concat([stored.join(part, on=key, how="anti"), part])
-            old = []
-        part = part.sort("symbol", "close_utc")
-        made = BarFile(
-            path=write_table(root, f"bars/{bucket:02d}", part),
-            bucket=bucket,
-            rows=part.height,
-            first_close=_iso(part["close_utc"].min()),
-            last_close=_iso(part["close_utc"].max()),
+        own = {name: bucket_of(name, contents.buckets) for name in bars["symbol"].unique()}
+        bucket_by_row = pl.col("symbol").replace_strict(own, return_dtype=pl.Int32)
+        parts = bars.with_columns(bucket_by_row.alias("bucket")).partition_by(
+            "bucket", as_dict=True, include_key=False
         )
-        kept[bucket] = [*old, made]
-        shelves.drop(bucket)
+        for (number,), rows in parts.items():
+            bucket, part = int(number), rows
+            old = kept.get(bucket, [])
+            if old and (bucket in rewritten or len(old) >= _FILES_PER_BUCKET):
+                stored = read_files(root, old, BAR_SCHEMA)
+                part, old = pl.concat([stored.join(part, on=key, how="anti"), part]), []
+            part = part.sort("symbol", "close_utc")
+            kept[bucket] = [*old, write_file(root, "bars", part, bucket=bucket)]
+        shelves.drop(shelf)
 
     with ThreadPoolExecutor(_WRITERS) as pool:
-        for done in [pool.submit(write, bucket) for bucket in shelves.buckets()]:
+        for done in [pool.submit(write, shelf) for shelf in shelves.buckets()]:
             done.result()
     every = [each for own in kept.values() for each in own]
-    return tuple(sorted(every, key=lambda each: (each.bucket, each.first_close, each.path)))
+    return tuple(sorted(every, key=lambda f: (f.bucket or 0, str(f.first_close), f.path)))
 
 
-def conflict_message(conflicts: pl.DataFrame, root: Path) -> str:
-    """One line that counts the conflicts, shows the first ones, and says how to decide."""
-    rows = conflicts.select("symbol", "timestamp", "close_stored", "close").head(3).iter_rows()
-    examples = "; ".join(
-        f"{symbol} {timestamp}: close {stored:.10g} stored, {close:.10g} imported"
-        if stored != close
-        else f"{symbol} {timestamp}: same close {close:.10g}, other values differ"
-        for symbol, timestamp, stored, close in rows
-    )
-    return (
-        f"{conflicts.height:,} bars differ from those in {root} ({examples}). Nothing was written; "
-        "choose --on-conflict keep (stored bars stay) or --on-conflict replace (imported ones win)"
-    )
-
-
-def _iso(moment: object) -> str:
-    assert isinstance(moment, datetime)
-    return moment.astimezone(UTC).isoformat()
+def _moment(value: object) -> datetime:
+    assert isinstance(value, datetime)
+    return value

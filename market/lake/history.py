@@ -19,7 +19,7 @@ import polars as pl
 from market.actions.adjust import actions_by_symbol, adjust_bars
 from market.actions.factors import NO_ACTIONS, Basis, SymbolActions
 from market.actions.suspects import mark_suspects
-from market.actions.table import checked, no_actions
+from market.actions.table import ACTION_SCHEMA, checked
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import local_to_utc
 from market.errors import AsOfError, StoreError
@@ -33,17 +33,13 @@ from market.lake.asof import (
     require_inside,
     session_close,
 )
-from market.lake.manifest import (
-    Manifest,
-    current_version,
-    load_manifest,
-    publish,
-    verified,
-    writer_lock,
-)
-from market.lake.reading import scan_bars
+from market.lake.contents import Contents
+from market.lake.files import bucket_of, buckets_for, read_files, scan_bars, verified
+from market.lake.lock import writer_lock
+from market.lake.versions import create, current_version, lake_folder, load, named
 from market.select import select
 from market.spec import AsOf, Label, StoreSpec
+from market.storage import Folder
 from market.windows import SymbolSeries
 
 __all__ = ["AsOf", "ImportReport", "Label", "MarketHistory", "OnConflict", "StoreSpec"]
@@ -53,45 +49,57 @@ __all__ = ["AsOf", "ImportReport", "Label", "MarketHistory", "OnConflict", "Stor
 class MarketHistory:
     """One version of a history lake. Cheap to pickle: files are listed when first needed."""
 
-    root: Path
+    root: Folder
     spec: StoreSpec
     version: str
 
     @classmethod
-    def open(cls, root: str | Path, *, version: str | None = None) -> MarketHistory:
+    def open(cls, root: str | Path | Folder, *, version: str | None = None) -> MarketHistory:
         """The newest version of a store, or the one named; StoreError where there is none."""
-        folder = Path(root).resolve()
-        chosen = version or current_version(folder)
-        if chosen is None:
+        folder = lake_folder(root)
+        newest = current_version(folder)
+        if newest is None:
             raise StoreError(
                 f"{root}: no history store here; make one with "
                 f"'candlecast data import FILES --store {root}'"
             )
-        manifest = load_manifest(folder, chosen)
-        paths = [*(each.path for each in manifest.bars), *manifest.quarantine, *manifest.actions]
-        absent = [path for path in paths if not (folder / path).is_file()]
-        if absent:
-            raise StoreError(
-                f"{root}: {len(absent)} of {len(paths)} data files are missing, the first is "
-                f"{absent[0]}; restore the folder, or import the sources again into a new store"
-            )
-        return cls(folder, manifest.spec, chosen)
+        chosen = newest if version is None else named(folder, version)
+        contents = load(folder, chosen)
+        if folder.path is not None:
+            files = [*contents.bars, *contents.quarantine, *contents.actions]
+            absent = [each.path for each in files if not (folder.path / each.path).is_file()]
+            if absent:
+                raise StoreError(
+                    f"{root}: {len(absent)} of {len(files)} data files are missing, the first is "
+                    f"{absent[0]}; restore the folder, or import the sources again into a new store"
+                )
+        return cls(folder, contents.spec, chosen)
 
     @classmethod
-    def create(cls, root: str | Path, spec: StoreSpec) -> MarketHistory:
-        """An empty store, or the one that is there if its spec is the same."""
-        folder = Path(root).resolve()
+    def create(
+        cls, root: str | Path | Folder, spec: StoreSpec, *, symbols: int = 0
+    ) -> MarketHistory:
+        """An empty store, or the one that is there if its spec is the same.
+
+        symbols: how many it is likely to hold, which decides in how many buckets they lie.
+        """
+        folder = lake_folder(root)
         if current_version(folder) is None:
             with writer_lock(folder):
                 if current_version(folder) is None:
-                    publish(folder, Manifest(spec, None, (), (), ()))
+                    create(folder, Contents(spec, buckets_for(symbols)))
         history = cls.open(folder)
         require_spec(folder, history.spec, spec)
         return history
 
     @property
-    def manifest(self) -> Manifest:
-        return load_manifest(self.root, self.version)
+    def contents(self) -> Contents:
+        """The files of this version, and what it was made of."""
+        return load(self.root, self.version)
+
+    def bucket_of(self, symbol: str) -> int:
+        """Number of the files a symbol lives in: symbols of one bucket are best read together."""
+        return bucket_of(symbol, self.contents.buckets)
 
     def symbols(self) -> pl.DataFrame:
         """symbol, n_bars, first_session, last_session; sorted by symbol."""
@@ -114,7 +122,10 @@ class MarketHistory:
         start: first session to return. as_of: only bars whose close is at or before it; without
         time zone it counts as UTC. Raises StoreError naming the file where one is damaged.
         """
-        return scan_bars(self.root, self.manifest.bars, symbols=symbols, start=start, as_of=as_of)
+        own = self.contents
+        return scan_bars(
+            self.root, own.bars, own.buckets, symbols=symbols, start=start, as_of=as_of
+        )
 
     def sql(self, query: str) -> pl.DataFrame:
         """The rows of one SELECT over the view `bars`, in DuckDB's SQL."""
@@ -122,11 +133,11 @@ class MarketHistory:
 
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            files = verified(self.root, [each.path for each in self.manifest.bars])
-            if files:
+            files = verified(self.root, self.contents.bars)
+            if files and self.root.path is not None:
                 connection.from_parquet([str(file) for file in files]).create_view("bars")
             else:
-                connection.register("bars", pl.DataFrame(schema=BAR_SCHEMA).to_arrow())
+                connection.register("bars", self.scan().collect().to_arrow())
             try:
                 return select(connection, query)
             except duckdb.Error as error:
@@ -146,14 +157,12 @@ class MarketHistory:
 
     def quarantine(self, symbol: str | None = None) -> pl.DataFrame:
         """Rows that broke a rule, with the rule and what was wrong."""
-        files = verified(self.root, self.manifest.quarantine)
-        rows = pl.read_parquet(files) if files else pl.DataFrame(schema=QUARANTINE_SCHEMA)
+        rows = read_files(self.root, self.contents.quarantine, QUARANTINE_SCHEMA)
         return rows if symbol is None else rows.filter(pl.col("symbol") == symbol)
 
     def actions(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """Corporate actions in ACTION_SCHEMA, sorted by symbol and ex-date."""
-        files = verified(self.root, self.manifest.actions)
-        rows = pl.read_parquet(files) if files else no_actions()
+        rows = read_files(self.root, self.contents.actions, ACTION_SCHEMA)
         return rows if symbols is None else rows.filter(pl.col("symbol").is_in(list(symbols)))
 
     def traded_actions(self) -> pl.DataFrame | None:
@@ -284,7 +293,7 @@ def series_of(
 def _session_closes(history: MarketHistory) -> pl.DataFrame:
     """session, close_utc: every session with its last close, sorted; a version never changes."""
     closes = history.scan().group_by("session").agg(pl.col("close_utc").max())
-    return closes.sort("session").collect()
+    return closes.sort("session").collect(engine="streaming")
 
 
 @lru_cache(maxsize=16)
@@ -298,5 +307,5 @@ def _symbol_table(history: MarketHistory) -> pl.DataFrame:
             pl.col("session").max().alias("last_session"),
         )
         .sort("symbol")
-        .collect()
+        .collect(engine="streaming")
     )

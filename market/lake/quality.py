@@ -127,7 +127,7 @@ def quality(history: MarketHistory, as_of: AsOf, now: datetime | None = None) ->
     late = history.quarantine().filter(
         (pl.col("rule") == RULE_TIME)
         & (pl.col("timestamp") > ahead)
-        & pl.col("source").is_in(history.manifest.sources)
+        & pl.col("source").is_in(history.contents.sources)
     )
     return Quality(
         future=late.height,

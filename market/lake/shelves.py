@@ -1,5 +1,6 @@
 """Checked bars on their way into a lake, sorted by bucket: few in memory, many on disk.
 
+The buckets are those of a small store, however many the lake has: each is a whole number of its.
 Knows frames of bars and buckets; no rules and no versions. What is put here comes out by bucket, in
 the order it came.
 """
@@ -15,7 +16,7 @@ from typing import Self
 import polars as pl
 
 from market.errors import StoreError
-from market.lake.manifest import bucket_of
+from market.lake.files import bucket_of
 
 HELD = 1_500_000
 """Bars in memory, about 120 bytes each, before they go to a temporary folder."""
@@ -63,6 +64,11 @@ class Shelves:
         self._loose_rows += bars.height
         if self._loose_rows > self._held:
             self._sort(to_disk=True)
+
+    @property
+    def symbols_seen(self) -> int:
+        """How many symbols came."""
+        return len(self._seen)
 
     def buckets(self) -> list[int]:
         """Buckets that hold bars, ascending."""

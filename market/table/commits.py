@@ -16,11 +16,12 @@ from datetime import date
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction
 
 from market.errors import StoreError
 from market.storage import Folder
-from market.table.files import scan_rows, write_rows
-from market.table.schema import PARTITION_BY, ROW_ORDER, SCHEMAS, SLOT, Kind
+from market.table.files import Written, partition_of, scan_rows, write_part
+from market.table.schema import PARTITION_BY, SCHEMAS, SLOT, Kind
 
 COMMIT_ATTEMPTS = 20
 CONFIGURATION = {
@@ -52,13 +53,13 @@ def commit_rows(
     run_id: str,
     model_id: str,
     day: date,
-    frame: pl.DataFrame,
+    given: pl.DataFrame | Written,
     require: Callable[[], object] = lambda: None,
 ) -> tuple[Committed, int]:
     """Make a date's rows of one table count, once; what that did, and a version that shows them.
 
-    frame: rows of this run, model and date. require: called right before every transaction; what
-    it raises leaves the table as it was.
+    given: all rows of this run, model and date, or the files that hold them. require: called right
+    before every transaction; what it raises leaves the table as it was.
 
     Safe to repeat and to race: the transaction id `forecast:{run_id}:{day}` is looked up on the
     handle that commits, and a lost race (CommitFailedError) reloads and looks again. Two files that
@@ -66,40 +67,47 @@ def commit_rows(
     that write a partition of `steps` share one, beside their own.
     Raises StoreError where the table cannot be written, with nothing of it changed.
     """
-    own = frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
     app_id = f"forecast:{run_id}:{day.isoformat()}"
-    partition = {"model_id": model_id, "as_of_date": day.isoformat()}
+    partition = partition_of(model_id, day)
     folder = root / kind
+    written = given if isinstance(given, Written) else None
     for _ in range(COMMIT_ATTEMPTS):
         handle = _open_or_create(root, kind)
         last_version = handle.transaction_version(app_id)
-        there = (
-            scan_rows(handle, folder)
-            .filter(pl.col("model_id") == model_id, pl.col("as_of_date") == day)
-            .collect()
+        there = scan_rows(handle, folder).filter(
+            pl.col("model_id") == model_id, pl.col("as_of_date") == day
         )
         replaced: set[str] = set()
+        kept = None
         if kind == "steps":
-            slots = own.select(SLOT).unique()
-            same_slot = there.join(slots, on=SLOT, how="semi", nulls_equal=True)
+            slots = (given.slots if isinstance(given, Written) else given).select(SLOT).unique()
+            shown = there.select("run_id", *SLOT).unique().collect()
+            same_slot = shown.join(slots, on=SLOT, how="semi", nulls_equal=True)
             holders = set(same_slot["run_id"])
             done = last_version is not None and holders == {run_id}
             replaced = holders - {run_id}
-            # Another as_of or venue of the session stays: the partition becomes one file.
-            kept = there.join(slots, on=SLOT, how="anti", nulls_equal=True)
-            rows = pl.concat([kept.select(own.columns), own]).sort(ROW_ORDER[kind])
+            if same_slot.height < shown.height:
+                # Another as_of or venue of the session stays: an overwrite takes it along.
+                kept = there.join(slots.lazy(), on=SLOT, how="anti", nulls_equal=True).collect()
         else:
-            done = run_id in set(there["run_id"])
-            rows = own.sort(ROW_ORDER[kind])
+            done = run_id in set(there.select("run_id").unique().collect()["run_id"])
         if done:
+            for action in written.actions if written is not None else ():
+                folder.remove(action.path)
             return Committed(new=False), handle.version()
         transaction = _next(handle, app_id)
         shared = [_next(handle, f"partition:{model_id}:{day}")] if kind == "steps" else []
+        beside: list[AddAction] = []
         try:
-            add = write_rows(folder, partition, rows)
+            if written is None:
+                assert isinstance(given, pl.DataFrame)
+                own = given if kept is None else pl.concat([kept.select(given.columns), given])
+                beside = [write_part(folder, kind, model_id, day, own, 0)]
+            elif kept is not None:
+                beside = [write_part(folder, kind, model_id, day, kept, len(written.actions))]
             require()
             handle.create_write_transaction(
-                [add],
+                [*(written.actions if written is not None else ()), *beside],
                 mode="overwrite" if kind == "steps" else "append",
                 schema=handle.schema(),
                 partition_by=list(PARTITION_BY),
@@ -110,12 +118,13 @@ def commit_rows(
                 post_commithook_properties=_AFTERWARDS,
             )
         except CommitFailedError:
-            folder.remove(add.path)
+            for action in beside:
+                folder.remove(action.path)
             continue
         except (DeltaError, OSError) as error:
             raise _unwritable(folder.url, error) from error
-        shown = _version_of(handle.version(), folder.url, transaction)
-        return Committed(new=True, replaced=tuple(sorted(replaced))), shown
+        version = _version_of(handle.version(), folder, transaction)
+        return Committed(new=True, replaced=tuple(sorted(replaced))), version
     raise StoreError(
         f"{folder}: {COMMIT_ATTEMPTS} attempts to commit {day} lost against other writers; run "
         "the same command again"
@@ -126,11 +135,17 @@ def _next(handle: DeltaTable, app_id: str) -> Transaction:
     return Transaction(app_id=app_id, version=(handle.transaction_version(app_id) or 0) + 1)
 
 
-def _version_of(before: int, place: str, transaction: Transaction) -> int:
+def newest_version(table: Folder) -> int | None:
+    """Number of a Delta table's newest version, from the names in its log; None without one."""
+    names = [name.removesuffix(".json") for name in (table / "_delta_log").names(".json")]
+    return max((int(each) for each in names if each.isdigit()), default=None)
+
+
+def _version_of(before: int, table: Folder, transaction: Transaction) -> int:
     """The version that a transaction made; others may have committed before and after it."""
-    newest = DeltaTable(place).version()
+    newest = newest_version(table) or 0
     for version in range(before + 1, newest):
-        handle = DeltaTable(place, version=version)
+        handle = DeltaTable(table.url, version=version)
         if (handle.transaction_version(transaction.app_id) or 0) >= transaction.version:
             return version
     return newest

@@ -15,6 +15,8 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
 from hashlib import blake2b
 from urllib.parse import unquote
 
@@ -26,19 +28,47 @@ from polars.io.plugins import register_io_source
 
 from market.errors import StoreError
 from market.storage import Folder
-from market.table.schema import PARTITION_BY
+from market.table.schema import PARTITION_BY, ROW_ORDER, SCHEMAS, Kind
 
-_NAME = re.compile(r"part-([0-9a-f]{32})-[0-9a-f]{32}\.parquet")
+_NAME = re.compile(r"part-(?:\d+-)?([0-9a-f]{32})-[0-9a-f]{32}\.parquet")
 _PRUNES_BY = ("run_id", "symbol", "step")
 """Columns whose range other readers skip files by."""
 _FILES_AT_ONCE = 16
 _ROWS_PER_GROUP = 1 << 17
 
 
-def write_rows(folder: Folder, partition: Mapping[str, str], rows: pl.DataFrame) -> AddAction:
+@dataclass(frozen=True)
+class Written:
+    """Rows of one partition that lie in files already and that no version shows yet."""
+
+    actions: tuple[AddAction, ...]
+    slots: pl.DataFrame
+    """Their distinct SLOT columns."""
+
+
+def partition_of(model_id: str, day: date) -> dict[str, str]:
+    """A partition's columns as Delta spells them."""
+    return {"model_id": model_id, "as_of_date": day.isoformat()}
+
+
+def write_part(
+    folder: Folder, kind: Kind, model_id: str, day: date, rows: pl.DataFrame, number: int
+) -> AddAction:
+    """Some rows of a date as one sorted file of the table, to be read after those of lower numbers.
+
+    May run in any process; `Written` of all parts together is what a commit takes.
+    """
+    own = rows.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind]).sort(ROW_ORDER[kind])
+    return write_rows(folder, partition_of(model_id, day), own, number)
+
+
+def write_rows(
+    folder: Folder, partition: Mapping[str, str], rows: pl.DataFrame, number: int | None = None
+) -> AddAction:
     """Write one file of a partition; what a commit adds to the table to make it count.
 
-    partition: its columns as Delta spells them. Raises StoreError where it cannot be written.
+    partition: its columns as Delta spells them. number: of several files, which are read in this
+    order. Raises StoreError where it cannot be written.
     """
     buffer = io.BytesIO()
     pq.write_table(
@@ -53,7 +83,8 @@ def write_rows(folder: Folder, partition: Mapping[str, str], rows: pl.DataFrame)
     where = "/".join(
         f"{key}={re.sub(r'[^A-Za-z0-9_.-]', '_', partition[key])}" for key in partition
     )
-    name = f"{where}/part-{_digest(content, partition)}-{uuid.uuid4().hex}.parquet"
+    order = "" if number is None else f"{number:05}-"
+    name = f"{where}/part-{order}{_digest(content, partition)}-{uuid.uuid4().hex}.parquet"
     folder.write(name, content)
     keys = [key for key in _PRUNES_BY if key in rows.columns]
     stats = {

@@ -23,7 +23,7 @@ readers see those of the run that `steps` shows.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 
@@ -33,11 +33,11 @@ from deltalake import DeltaTable
 from market.errors import StoreError
 from market.storage import Folder
 from market.table import records
-from market.table.commits import Committed, commit_rows
-from market.table.files import scan_rows
+from market.table.commits import Committed, commit_rows, newest_version
+from market.table.files import Written, scan_rows
 from market.table.schema import KINDS, ROW_ORDER, SCHEMAS, Kind, Published, RunRecord
 
-__all__ = ["Committed", "ForecastTable", "group_by_date"]
+__all__ = ["Committed", "ForecastTable"]
 
 
 class ForecastTable:
@@ -217,14 +217,15 @@ class ForecastTable:
         run_id: str,
         model_id: str,
         day: date,
-        frames: Mapping[Kind, pl.DataFrame],
+        frames: Mapping[Kind, pl.DataFrame | Written],
         require: Callable[[], object] | None = None,
     ) -> Committed:
         """Make one date of a run visible: all its rows in one transaction, once.
 
         frames: `steps` and `path_stats`, and `paths` and `ensembles` where kept; every row of this
-        run, model and date. The others are committed first and show nothing; the transaction of
-        `steps` makes all of them visible. require: as in the class, for this commit.
+        run, model and date, or the files that hold them. The others are committed first and show
+        nothing; the transaction of `steps` makes all of them visible. require: as in the class, for
+        this commit.
 
         Safe to repeat and to race: of two runs of one (model, as_of, venue, freq) one wins whole.
         Raises StoreError where the table cannot be written, with nothing of `steps` changed.
@@ -238,7 +239,7 @@ class ForecastTable:
         if "steps" in versions:
             # What grows only holds, by now, the rows of every run that this version of steps shows.
             versions |= {
-                k: DeltaTable(self.folder.at(k)).version() for k in versions if k != "steps"
+                k: newest_version(self.folder / k) or versions[k] for k in versions if k != "steps"
             }
         return Committed(outcome.new, outcome.replaced, versions)
 
@@ -248,7 +249,7 @@ class ForecastTable:
         run_id: str,
         model_id: str,
         day: date,
-        frame: pl.DataFrame,
+        frame: pl.DataFrame | Written,
     ) -> tuple[Committed, int]:
         return commit_rows(self.folder, kind, run_id, model_id, day, frame, self._require)
 
@@ -273,12 +274,6 @@ class ForecastTable:
         # The table that only grows is looked at second: it holds whatever steps showed before.
         steps = _only(self._scan("steps"), model_id, run_id).select(key).unique()
         return _only(self._scan(kind), model_id, run_id).join(steps, on=key, how="semi")
-
-
-def group_by_date(frames: Iterable[pl.LazyFrame], kind: Kind, day: date) -> pl.DataFrame:
-    """All rows of one date from many shard files, in table order."""
-    rows = pl.concat(list(frames)).filter(pl.col("as_of_date") == day).collect()
-    return rows.sort(ROW_ORDER[kind])
 
 
 def _only(frame: pl.LazyFrame, model_id: str | None, run_id: str | None) -> pl.LazyFrame:

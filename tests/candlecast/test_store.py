@@ -86,7 +86,6 @@ def test_what_is_wrong_is_one_line(bars: pl.DataFrame, store: cc.Store, tmp_path
         (lambda: store.bars(start="soon"), "start='soon' is not a date"),
         (lambda: store.bars(as_of="1999-01-04"), "outside the history"),
         (lambda: cc.Store(tmp_path / "nothing").symbols(), "no history store here"),
-        (lambda: cc.Store("s3://bucket/store"), "a history lives in a folder"),
         (lambda: cc.Store("x", frames="numpy"), "must be polars or pandas"),  # type: ignore[arg-type]
         (lambda: store.forecast("2014-05-05", tmp_path / "t", hoizon=3), "hoizon: unknown key"),
     ]

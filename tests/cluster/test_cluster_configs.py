@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.night.settings import NightlySettings
+from market.storage import is_url
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "cluster"
 
@@ -98,8 +100,7 @@ def test_the_ray_job_holds_known_fields_and_fits_this_ray(
     for group in (cluster.head, gpu):
         limits = group.container["resources"]["limits"]
         assert limits == group.container["resources"]["requests"]
-        mounts = {m["mountPath"]: m.get("readOnly", False) for m in group.container["volumeMounts"]}
-        assert mounts["/weights"]
+        assert all(m["readOnly"] for m in group.container["volumeMounts"]), "no shared disk"
         assert {v["name"] for v in group.template["spec"]["volumes"]} == {
             m["name"] for m in group.container["volumeMounts"]
         }
@@ -122,6 +123,29 @@ def test_the_night_in_the_ray_job_is_a_valid_one(night: NightlySettings) -> None
     settings = night.forecast_settings(as_of, "version")
     assert settings.replicas == "1:16"
     assert settings.out == "s3://my-bucket/forecasts"
+    places = (night.drop, night.store, night.out, night.reports)
+    assert all(is_url(str(place)) for place in places), "object storage and nothing else"
+
+
+def test_the_cron_job_runs_the_same_job(manifests: list[dict[str, Any]]) -> None:
+    cron = yaml.safe_load((CONFIGS / "raycronjob.yaml").read_text())
+    assert set(cron) == {"apiVersion", "kind", "metadata", "spec"}
+    assert (cron["apiVersion"], cron["kind"]) == ("ray.io/v1", "RayCronJob")
+    assert set(cron["spec"]) == {"schedule", "jobTemplate"}
+    assert len(cron["spec"]["schedule"].split()) == 5
+    assert cron["spec"]["jobTemplate"] == manifests[1]["spec"]
+
+
+def test_the_image_holds_every_package_and_the_pinned_torch() -> None:
+    root = CONFIGS.parents[1]
+    told = (root / "Dockerfile").read_text()
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    for package in project["tool"]["setuptools"]["packages"]["find"]["include"]:
+        name = package.removesuffix("*")
+        assert re.search(rf"^COPY {name} {name}$", told, re.MULTILINE), name
+    assert re.search(r"^torch==[0-9.]+$", (root / "constraints.txt").read_text(), re.MULTILINE)
+    assert {"s3", "gcs"} <= set(project["project"]["optional-dependencies"])
+    assert "\nUSER candlecast\n" in told
 
 
 def test_the_launcher_config_obeys_rays_own_schema() -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from cluster.commands import data
 from market.errors import CandlecastError
+from market.lake.history import MarketHistory
 
 MakeBars = Callable[..., pl.DataFrame]
 
@@ -75,7 +76,7 @@ def test_the_whole_way(files: Path, tmp_path: Path) -> None:
 def test_conflicts_and_old_versions(files: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     candlecast("import", files, "--store", store)
-    version = (store / "CURRENT").read_text().strip()
+    version = MarketHistory.open(store).version
     path = files / "AAPL.csv"
     text = path.read_text().splitlines()
     last = text[-1].split(",")

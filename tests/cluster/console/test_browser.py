@@ -115,6 +115,7 @@ def test_a_fan_chart_and_a_forecast_on_demand(window: Browser, served: str) -> N
     window.click("#ondemand button")
     window.until("document.querySelector('#now [role=alert]')?.innerText.includes('too short')")
     assert all("422" in each for each in window.complaints), "the browser notes the refusal, if any"
+    window.complaints.clear()
 
 
 def test_two_backtests_are_compared(window: Browser, served: str) -> None:

@@ -96,7 +96,7 @@ def test_a_damaged_file_of_the_lake_is_named(
     arguments: dict[str, object], store: Path, tmp_path: Path, candlecast: Callable[..., Outcome]
 ) -> None:
     shutil.copytree(store, tmp_path / "store")
-    victim = tmp_path / "store" / MarketHistory.open(store).manifest.bars[0].path
+    victim = tmp_path / "store" / MarketHistory.open(store).contents.bars[0].path
     content = bytearray(victim.read_bytes())
     middle = len(content) // 3
     content[middle : middle + 200] = os.urandom(200)
@@ -130,8 +130,8 @@ def test_stores_of_newer_code_are_refused(
     arguments: dict[str, object], store: Path, tmp_path: Path, candlecast: Callable[..., Outcome]
 ) -> None:
     shutil.copytree(store, tmp_path / "store")
-    manifest = tmp_path / "store" / "manifests" / f"{MarketHistory.open(store).version}.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99}))
+    log = tmp_path / "store" / "bars" / "_delta_log" / f"{1:020}.json"
+    log.write_text(log.read_text().replace('\\"format\\": 2', '\\"format\\": 99'))
     newer_store = candlecast(*words(arguments | {"--store": tmp_path / "store"}))
     assert_one_line(newer_store, "store format 99", "update it")
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -21,48 +17,6 @@ from market.leases import LeaseHeldError, hold, live_leases
 from market.storage import Folder
 from market.table.forecasts import ForecastTable
 from market.table.vacuum import vacuum
-
-pytest.importorskip("s3fs")
-pytest.importorskip("moto")
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """URL of an empty bucket in a local S3 server; credentials and endpoint in the environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    environment = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        try:
-            for _ in range(200):
-                try:
-                    put = urllib.request.Request(f"{endpoint}/night", method="PUT")
-                    urllib.request.urlopen(put, timeout=5).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            else:
-                pytest.fail("the S3 server did not start")
-            yield "s3://night"
-        finally:
-            server.kill()
-            server.wait()
 
 
 @pytest.mark.filterwarnings("ignore")  # s3fs's own event loop and deprecations

@@ -17,6 +17,7 @@ import yaml
 
 from cluster.night.settings import NightlySettings
 from cluster.settings import load_settings
+from market.lake.versions import lake_folder, names
 from market.spec import AsOf
 from market.table.forecasts import ForecastTable
 from tests.cluster.conftest import LOOKBACK, Outcome
@@ -178,7 +179,7 @@ def test_a_correction_between_nights_leaves_the_first_night_reproducible(
 
     assert house.table.rows_of(first).equals(rows), "the older table version still shows it"
     version = first.history["version"]
-    assert version in {path.stem for path in (house.folder / "store" / "manifests").iterdir()}
+    assert version in names(lake_folder(house.folder / "store"))
     repeated = candlecast(
         "forecast", "--store", house.folder / "store", "--store-version", version,
         "--as-of", f"{house.days[120]:%Y-%m-%d}", "--model", "random-walk", "--lookback", LOOKBACK,

@@ -131,6 +131,8 @@ def test_so_is_one_over_the_history(tmp_path: Path) -> None:
     [
         ("s3://AKIA:ab/cd@bucket/x", "s3://***@bucket/x"),
         ("postgres://user:pa:ss@host:5432/db?x=1", "postgres://***@host:5432/db?x=1"),
+        ("postgres://user:pa@ss:wo@host/db", "postgres://***@host/db"),
+        ("s3://a:b@c, and s3://d:e@f", "s3://***@c, and s3://***@f"),
         ("https://ghp_token@host/x", "https://***@host/x"),
         ("az://c/x?sv=1&sig=ab%3D&sp=r", "az://c/x?sv=1&sig=***&sp=r"),
         ("s3://b/x?X-Amz-Signature=1f&X-Amz-Credential=AK", "s3://b/x?X-Amz-Signature=***&X-Amz-Credential=***"),

@@ -85,7 +85,7 @@ def test_an_import_gives_damage_no_good_name(sound: Path, tmp_path: Path) -> Non
         import_frame(replacing, store, SPEC, on_conflict="replace")
 
 
-def test_damage_to_quarantine_and_manifest_is_named_too(sound: Path, tmp_path: Path) -> None:
+def test_damage_to_quarantine_and_log_is_named_too(sound: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(sound, store)
     history = MarketHistory.open(store)
@@ -94,9 +94,9 @@ def test_damage_to_quarantine_and_manifest_is_named_too(sound: Path, tmp_path: P
     flip(rejected, 4000)
     with pytest.raises(StoreError, match="the file is damaged"):
         history.quarantine()
-    manifest = store / "manifests" / f"{history.version}.json"
-    manifest.write_text(manifest.read_text().replace('"rows": 1', '"rows": 3', 1))
+    log = store / "bars" / "_delta_log" / f"{int(history.version.split('-')[0]):020}.json"
+    log.write_text(log.read_text().replace("XNYS", "XNYT", 1))
     elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(store, elsewhere)  # manifests are cached by their place
-    with pytest.raises(StoreError, match="the manifest is damaged"):
+    shutil.copytree(store, elsewhere)  # what a version contains is remembered by its place
+    with pytest.raises(StoreError, match="is damaged"):
         MarketHistory.open(elsewhere)

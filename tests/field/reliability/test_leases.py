@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -33,42 +30,6 @@ from market.table.forecasts import ForecastTable
 from tests.field.reliability.made_up import FIRST, MODEL, both, night
 
 TAKERS = 4
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Folder]:
-    """A bucket of a local S3 server."""
-    pytest.importorskip("s3fs")
-    pytest.importorskip("moto")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        patch.setenv("AWS_ALLOW_HTTP", "true")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-            patch.setenv(name, "us-east-1")
-        try:
-            for _ in range(600):
-                try:
-                    put = urllib.request.Request(f"{endpoint}/races", method="PUT")
-                    urllib.request.urlopen(put, timeout=5).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            else:
-                pytest.fail("the S3 server did not start")
-            yield Folder("s3://races")
-        finally:
-            server.kill()
-            server.wait()
 
 
 def plant_dead(folder: Folder, name: str) -> None:
@@ -115,33 +76,36 @@ def test_of_many_takers_of_a_dead_lease_one_holds_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # s3fs's own event loop and deprecations
-def test_so_in_an_object_store(bucket: Folder) -> None:
-    race(bucket / "leases", rounds=12)
+def test_so_in_an_object_store(bucket: str) -> None:
+    race(Folder(bucket) / "leases", rounds=12)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_swaps_in_an_object_store_compare(bucket: Folder) -> None:
-    assert bucket.swap("x", None, b"1")
-    assert not bucket.swap("x", None, b"2")
-    assert not bucket.swap("x", b"0", b"2")
-    assert bucket.swap("x", b"1", b"2")
-    assert bucket.read("x") == b"2"
-    assert not bucket.swap("x", b"1", None)
-    assert bucket.swap("x", b"2", None)
-    assert not bucket.swap("x", b"2", b"3")
-    assert not bucket.exists("x")
+def test_swaps_in_an_object_store_compare(bucket: str) -> None:
+    folder = Folder(bucket)
+    assert folder.swap("x", None, b"1")
+    assert not folder.swap("x", None, b"2")
+    assert not folder.swap("x", b"0", b"2")
+    assert folder.swap("x", b"1", b"2")
+    assert folder.read("x") == b"2"
+    assert not folder.swap("x", b"1", None)
+    assert folder.swap("x", b"2", None)
+    assert not folder.swap("x", b"2", b"3")
+    assert not folder.exists("x")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_latest_goes_forward_only_in_an_object_store(bucket: Folder) -> None:
+def test_latest_goes_forward_only_in_an_object_store(bucket: str) -> None:
     def publish(parity: int) -> None:
-        table = ForecastTable(bucket / "table")
+        table = ForecastTable(Folder(bucket) / "table")
         for n in range(parity, 20, 2):
             table.publish(night(FIRST + timedelta(days=n)))
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(publish, (0, 1)))
-    assert ForecastTable(bucket / "table").latest(MODEL, "1d") == night(FIRST + timedelta(days=19))
+    assert ForecastTable(Folder(bucket) / "table").latest(MODEL, "1d") == night(
+        FIRST + timedelta(days=19)
+    )
 
 
 def test_counting_with_swaps_loses_nothing(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_bars_from_a_database_are_those_of_the_file(tmp_path: Path) -> None:
     assert report.new_bars == 50
     assert any("note" in note for note in report.notes)
     history = MarketHistory.open(tmp_path / "store")
-    assert history.manifest.sources == (source,)
+    assert history.contents.sources == (source,)
     assert history.symbols().row(0)[:2] == ("BRK.B", 50)
     assert import_query(source, query, tmp_path / "store").nothing_new
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,20 @@ import numpy as np
 import polars as pl
 import pytest
 
-from market import BAR_SCHEMA, AsOf, Label, MarketHistory, StoreSpec, import_frame
+from market import (
+    BAR_SCHEMA,
+    AsOf,
+    ImportOptions,
+    Label,
+    MarketHistory,
+    StoreSpec,
+    import_files,
+    import_frame,
+)
 from market.errors import AsOfError, StoreError
-from market.lake.manifest import bucket_of, writer_lock
+from market.lake.files import bucket_of, buckets_for
+from market.lake.lock import writer_lock
+from market.lake.versions import lake_folder, names
 
 MakeBars = Callable[..., pl.DataFrame]
 SYMBOLS = ["AAPL", "BRK.B", "BTC/USDT"]
@@ -67,6 +79,8 @@ def test_odd_symbols_and_summaries(history: MarketHistory) -> None:
 
 def test_buckets_are_the_same_for_ever() -> None:
     assert [bucket_of(symbol) for symbol in SYMBOLS] == [52, 38, 49]
+    assert [bucket_of(symbol, 4096) % 64 for symbol in SYMBOLS] == [52, 38, 49]
+    assert [buckets_for(n) for n in (0, 4096, 4097, 100_000, 10**6)] == [64, 64, 128, 2048, 4096]
 
 
 def test_duckdb_and_polars_see_the_same_bars(history: MarketHistory) -> None:
@@ -112,7 +126,7 @@ def test_newer_bars_append_and_old_versions_stay(
     assert contents(new).height == 120
     assert contents(history).equals(old)
     assert contents(MarketHistory.open(store, version=history.version)).equals(old)
-    assert new.manifest.parent == history.version
+    assert new.contents.parent == history.version
 
 
 def test_many_small_imports_do_not_leave_many_files(
@@ -122,7 +136,7 @@ def test_many_small_imports_do_not_leave_many_files(
     for day in range(30):
         import_frame(bars[day : day + 1], store, daily_spec)
     history = MarketHistory.open(store)
-    assert len(history.manifest.bars) <= 8
+    assert len(history.contents.bars) <= 8
     assert contents(history).select(bars.columns).equals(bars)
 
 
@@ -159,7 +173,10 @@ def test_one_store_holds_one_kind(
 def test_two_writers_exclude_each_other(
     history: MarketHistory, store: Path, daily_spec: StoreSpec, make_bars: MakeBars
 ) -> None:
-    with writer_lock(store), pytest.raises(StoreError, match="another import is writing"):
+    with (
+        writer_lock(lake_folder(store)),
+        pytest.raises(StoreError, match="another import is writing"),
+    ):
         import_frame(make_bars(n=40), store, daily_spec)
     assert MarketHistory.open(store) == history
     assert import_frame(make_bars(n=40), store, daily_spec).new_bars == 30
@@ -185,7 +202,7 @@ import_frame(bars, {str(store)!r}, MarketHistory.open({str(store)!r}).spec)
         [sys.executable, "-c", script, str(longer)], check=False, capture_output=True
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    partial = store / "bars" / "07" / "new.candlecast-partial"
+    partial = store / "bars" / "bucket=7" / ".x.candlecast-partial"
     partial.parent.mkdir()
     partial.write_bytes(b"half a file")
     assert MarketHistory.open(store).version == history.version
@@ -217,27 +234,74 @@ def test_damage_is_named(history: MarketHistory, store: Path, tmp_path: Path) ->
         MarketHistory.open(tmp_path / "nowhere")
     with pytest.raises(StoreError, match="no version 'abc'"):
         MarketHistory.open(store, version="abc")
-    (store / history.manifest.bars[0].path).unlink()
+    (store / history.contents.bars[0].path).unlink()
     with pytest.raises(StoreError, match="1 of 3 data files are missing"):
         MarketHistory.open(store)
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [(b"{not json", "damaged"), (b"{}", "damaged"), (b'{"format": 99}', "store format 99")],
-)
-def test_unreadable_manifests_are_named(store: Path, content: bytes, says: str) -> None:
-    (store / "manifests").mkdir(parents=True)
-    (store / "manifests" / "abc.json").write_bytes(content)
-    (store / "CURRENT").write_text("abc\n")
-    with pytest.raises(StoreError, match=says):
+def test_a_log_that_was_changed_is_named(store: Path, history: MarketHistory) -> None:
+    log = store / "bars" / "_delta_log" / f"{1:020}.json"
+    whole = log.read_text()
+    changes = {
+        "no JSON": ("{", "{{", "is damaged"),
+        "another spec": ("XNYS", "XNYT", "its record does not fit its hash"),
+        "an action lost": ('{"add"', '{"addd"', "does not list what was committed"),
+        "another bucket": ("bucket=52", "bucket=53", "does not list what was committed"),
+        "another time": ("2024-02-12T21:00", "2024-02-13T21:00", "not list what was committed"),
+    }
+    for n, (what, (old, new, says)) in enumerate(changes.items()):
+        elsewhere = store.parent / f"changed-{n}"
+        shutil.copytree(store, elsewhere)
+        assert old in whole, what
+        (elsewhere / log.relative_to(store)).write_text(whole.replace(old, new, 1))
+        with pytest.raises(StoreError, match=f"version 1 is damaged.*{says}|{says}"):
+            MarketHistory.open(elsewhere)
+    newer = whole.replace('\\"format\\": 2', '\\"format\\": 99')
+    assert newer != whole
+    log.write_text(newer)
+    with pytest.raises(StoreError, match=r"store format 99.*update it"):
         MarketHistory.open(store)
 
 
-def test_manifests_hold_no_clock(history: MarketHistory, store: Path) -> None:
-    fields = json.loads((store / "manifests" / f"{history.version}.json").read_text())
-    assert fields["format"] == 1
-    assert set(fields) == {"format", "spec", "parent", "bars", "quarantine", "sources"}
+def test_other_programs_read_the_bars(history: MarketHistory, store: Path) -> None:
+    theirs = pl.scan_delta(str(store / "bars")).drop("bucket").collect()
+    assert theirs.sort("symbol", "timestamp").equals(contents(history))
+
+
+def test_versions_go_by_name_or_number(
+    history: MarketHistory, store: Path, daily_spec: StoreSpec, make_bars: MakeBars
+) -> None:
+    import_frame(make_bars(n=40), store, daily_spec)
+    assert [name.split("-")[0] for name in names(lake_folder(store))] == ["1", "2"]
+    assert MarketHistory.open(store, version="1") == history
+    with pytest.raises(StoreError, match="no version '1-abc'"):
+        MarketHistory.open(store, version="1-abc")
+    with pytest.raises(StoreError, match="no version '7'; the newest is 2-"):
+        MarketHistory.open(store, version="7")
+
+
+def test_an_import_remembers_the_files_it_read(tmp_path: Path, make_bars: MakeBars) -> None:
+    file, store = tmp_path / "bars.csv", tmp_path / "store"
+    make_bars().write_csv(file)
+    import_files(file, store, ImportOptions(venue="XNYS"))
+    told = MarketHistory.open(store).contents.fingerprints
+    assert told == {str(file): hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()}
+
+
+def test_what_a_killed_import_left_in_other_tables_is_never_seen(
+    history: MarketHistory, store: Path, daily_spec: StoreSpec, make_bars: MakeBars
+) -> None:
+    """Killed between the quarantine's commit and that of the bars."""
+    root, before = lake_folder(store), history.contents
+    bad = make_bars(["A"], n=3).with_columns(close=pl.lit(None, pl.Float64))
+    import_frame(bad, store, daily_spec)
+    (store / "bars" / "_delta_log" / f"{2:020}.json").unlink()
+    assert MarketHistory.open(store) == history
+    assert history.quarantine().is_empty()
+    other = make_bars(["B"], n=2).with_columns(close=pl.lit(None, pl.Float64))
+    assert import_frame(other, store, daily_spec).quarantined == {"finite": 2}
+    assert MarketHistory.open(store).quarantine().height == 2
+    assert MarketHistory.open(root).contents.bars == before.bars
 
 
 def test_pickles_small_and_reads_on(history: MarketHistory) -> None:

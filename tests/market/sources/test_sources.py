@@ -181,7 +181,7 @@ def test_a_source_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert report.new_bars == 48
     history = MarketHistory.open(tmp_path / "store")
     assert (history.spec.freq, history.spec.venue) == ("1h", "24/7")
-    assert history.manifest.sources == ("mine A", "mine B")
+    assert history.contents.sources == ("mine A", "mine B")
     with pytest.raises(SourceError, match="mine bad: refused"):
         import_source("mine", Request(("A", "bad"), date(2024, 1, 2)), tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -1,0 +1,67 @@
+"""A local S3 server for tests, in a process of its own, and the environment that leads to it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+_START_SECONDS = 120.0
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The endpoint of a server that ends with the block. Skips where its packages are missing."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + _START_SECONDS
+        while not _answers(endpoint):
+            if time.monotonic() > until or server.poll() is not None:
+                pytest.fail("the S3 server did not start")
+            time.sleep(0.1)
+        yield endpoint
+    finally:
+        server.kill()
+        server.wait()
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """Variables under which every S3 client of a process finds the server."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+def make_bucket(endpoint: str, name: str) -> str:
+    """URL of a new bucket."""
+    put = urllib.request.Request(f"{endpoint}/{name}", method="PUT")
+    urllib.request.urlopen(put, timeout=60).close()
+    return f"s3://{name}"
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        urllib.request.urlopen(endpoint, timeout=5).close()
+    except OSError:
+        return False
+    return True
