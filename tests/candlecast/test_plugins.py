@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -17,12 +18,16 @@ import candlecast as cc
 from backtest.weights.view import strategy_named
 from candlecast.backtests import Backtest
 from cluster.evaluation.sources import beside
+from cluster.forecasting.isolation import Pass
+from cluster.forecasting.work import ReplicaJob
 from forecaster import SamplingParams, WindowBatch, known_models, load_forecaster
 from forecaster.baselines import known_baselines, load_baseline
 from forecaster.registry import resolve_model
 from market.errors import CheckpointError, ConfigError, ForecastInputError
 from market.lake.history import MarketHistory
 from market.sources.protocol import Request, find_source, import_source
+from market.spec import Label, StoreSpec
+from market.storage import Folder
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "candlecast-example"
 KEYS = {"t": "timestamp", "o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
@@ -132,6 +137,45 @@ def test_the_baseline_is_one_of_those_compared_with(example: Path) -> None:
     assert theirs.baseline
     spread = [float(np.std(each.members_NSH[..., 0])) for each in (ours, theirs)]
     assert spread[1] == pytest.approx(spread[0], rel=0.2)
+
+
+def test_workers_load_by_name(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.forecasting.replica import _load
+    from cluster.forecasting.weights import shared_weights
+
+    loaded = load_forecaster("example-ar")
+    assert shared_weights(loaded) is None
+    job = ReplicaJob(
+        run_id="run",
+        model_id=loaded.forecaster.model_id,
+        trained_through=loaded.trained_through,
+        cutoff_unknown=loaded.cutoff_unknown,
+        spec=StoreSpec("XNYS", "1d", "America/New_York", Label.END, "raw"),
+        lookback=48,
+        horizon=5,
+        paths=4,
+        sampling=SamplingParams(),
+        seed=0,
+        keep_paths=False,
+        model="example-ar",
+        tokenizer=None,
+        precision="float32",
+        overflow="trim",
+        memory_mb=None,
+        repair=True,
+        anchor=True,
+        staging=Folder(tmp_path),
+        device="cpu",
+        submission=Pass.first(),
+    )
+    assert _load(job, None).model_id == job.model_id
+    with pytest.raises(CheckpointError, match="install the same packages on every node"):
+        _load(replace(job, model_id="example-ar-of-another-version"), None)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(example)])
+    with pytest.raises(CheckpointError, match="example-ar: no package of this worker offers"):
+        _load(job, None)
 
 
 def test_the_strategy_in_a_backtest(example: Path, bars: pl.DataFrame) -> None:
