@@ -1,6 +1,7 @@
 """Models by name. Knows where weights are and how far their training data reached.
 
-What a model needs (torch, transformers) loads with it: baselines run without.
+What a model needs (torch, transformers) loads with it: baselines run without. Installed packages
+add models under the entry point `candlecast.models`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from forecaster.baselines import BASELINES
+from forecaster.baselines import BASELINES, known_baselines, load_baseline
 from forecaster.hub import TRAINING_RECORD
 from forecaster.interface import Forecaster, Overflow, Precision
+from forecaster.plugins import MODELS as GROUP
+from forecaster.plugins import cutoff_of_plugin, load_plugin
 from market.errors import CheckpointError
+from market.plugins import plugins
 
 Part = Literal["tokenizer", "predictor"]
 """What a model of this family consists of."""
@@ -98,10 +102,15 @@ class LoadedModel:
 
 
 def known_models() -> dict[str, str]:
-    """Every name `load_forecaster` takes, with a line about it."""
-    baselines = {name: f"baseline: {each.about}" for name, each in BASELINES.items()}
-    points = {f"{TIMELLM}FOLDER": "what 'candlecast train timellm' made"}
-    return {name: spec.about for name, spec in KNOWN.items()} | points | baselines
+    """Every name `load_forecaster` takes, with a line about it. Loads no plug-in."""
+    found = {name: spec.about for name, spec in KNOWN.items()}
+    found[f"{TIMELLM}FOLDER"] = "what 'candlecast train timellm' made"
+    baselines = {name: f"baseline: {about}" for name, about in known_baselines().items()}
+    added = {name: f"of package {each.origin}" for name, each in plugins(GROUP).items()}
+    ours = {name: about for name, about in baselines.items() if name in BASELINES}
+    for name, about in (ours | added | baselines).items():
+        found.setdefault(name, about)
+    return found
 
 
 def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
@@ -124,6 +133,11 @@ def resolve_model(model: str, tokenizer: str | None = None) -> ModelSpec:
         return KNOWN[model]
     folder = Path(model)
     both = (folder / "tokenizer", folder / "predictor")
+    if model in known_models():
+        raise CheckpointError(
+            f"{model}: has no tokenizer and predictor, which are needed here; choose "
+            f"{', '.join(KNOWN)}, a folder or a hub id"
+        )
     if tokenizer is None and all(part.is_dir() for part in both):
         tokenizer, model = (str(part) for part in both)
         return _pair(tokenizer, model, "a folder")
@@ -200,11 +214,12 @@ def load_forecaster(
     """Loads a model by alias, folder or hub id.
 
     max_context overrides the registry's; the rest is `KronosForecaster`'s, of which point models
-    (timellm:FOLDER) take device and repair_bars. Raises CheckpointError as `resolve_model`,
-    `from_pretrained` and `TimeLLMForecaster.load` do.
+    (timellm:FOLDER) take device and repair_bars, models of other packages device. Raises
+    CheckpointError as `resolve_model`, `from_pretrained` and `TimeLLMForecaster.load` do, and
+    ConfigError for a model of another package that cannot be used.
     """
     if model in BASELINES:
-        return LoadedModel(model, BASELINES[model](), None, trained=False)
+        return LoadedModel(model, load_baseline(model), None, trained=False)
     if model.startswith(TIMELLM):
         if tokenizer is not None:
             raise CheckpointError(f"--tokenizer {tokenizer}: {model} needs none; leave it out")
@@ -213,6 +228,8 @@ def load_forecaster(
         folder = model.removeprefix(TIMELLM)
         points = TimeLLMForecaster.load(folder, device=device, repair_bars=repair_bars)
         return LoadedModel(model, points, cutoff_of(folder))
+    if model not in KNOWN and (added := _of_a_package(model, tokenizer, device)) is not None:
+        return added
     from forecaster.kronos import Kronos, KronosForecaster, KronosTokenizer
 
     spec = resolve_model(model, tokenizer)
@@ -229,3 +246,16 @@ def load_forecaster(
         anchor=anchor,
     )
     return LoadedModel(model, forecaster, spec.trained_through)
+
+
+def _of_a_package(model: str, tokenizer: str | None, device: str) -> LoadedModel | None:
+    """A model or baseline that another package offers; None where none does."""
+    models = plugins(GROUP)
+    if model not in models and model not in known_baselines():
+        return None
+    if tokenizer is not None:
+        raise CheckpointError(f"--tokenizer {tokenizer}: {model} needs none; leave it out")
+    if model not in models:
+        return LoadedModel(model, load_baseline(model, device), None, trained=False)
+    made = load_plugin(models[model], device)
+    return LoadedModel(model, made, cutoff_of_plugin(made))

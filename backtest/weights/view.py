@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from backtest.fills.prices import PriceTable
 from backtest.fills.targets import one_set, starts
 from backtest.scores.decisions import Decisions
 from market.errors import BacktestInputError, ConfigError
+from market.plugins import one_line, plugins
 
 Float = npt.NDArray[np.float64]
 GROUP = "candlecast.strategies"
@@ -74,17 +74,17 @@ def strategy_named(name: str) -> Strategy:
         module, _, function = name.partition(":")
         try:
             found = getattr(import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"strategy.plugin: {name}: {error}") from error
+        except Exception as error:  # whatever other people's code raises
+            raise ConfigError(f"strategy.plugin: {name}: {one_line(error)}") from error
     else:
-        points = {point.name: point for point in entry_points(group=GROUP)}
-        if name not in points:
-            known = ", ".join(sorted(points)) or "none is installed"
+        offered = plugins(GROUP)
+        if name not in offered:
+            known = ", ".join(offered) or "none is installed"
             raise ConfigError(
                 f"strategy.plugin: {name}: no entry point of that name in {GROUP} ({known}); "
                 "write module:function for one that is not installed"
             )
-        found = points[name].load()
+        found = offered[name].load()
     if not callable(found):
         raise ConfigError(f"strategy.plugin: {name}: is not a function")
     return found  # type: ignore[no-any-return]

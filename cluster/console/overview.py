@@ -13,7 +13,7 @@ import polars as pl
 
 from cluster.console.state import Console, slot
 from cluster.console.trust import by_night
-from forecaster.baselines import BASELINES
+from forecaster.baselines import known_baselines
 from forecaster.registry import KNOWN
 from market.lake.history import MarketHistory
 from market.table.schema import Published, RunRecord
@@ -95,17 +95,16 @@ def model_cards(console: Console) -> list[Card]:
     by_model: dict[str, list[RunRecord]] = {}
     for record in console.table.runs():
         by_model.setdefault(record.model_id, []).append(record)
-    cards = [_card(records, newest) for records in by_model.values()]
+    baselines = known_baselines()
+    cards = [_card(records, newest, baselines) for records in by_model.values()]
     return sorted(cards, key=lambda each: (each.baseline, -each.last.toordinal(), each.name))
 
 
-def _card(records: list[RunRecord], newest: dict[str, str]) -> Card:
+def _card(records: list[RunRecord], newest: dict[str, str], baselines: dict[str, str]) -> Card:
     record = records[-1]
     days = {each.as_of_date: each for run in records for each in run.dates}
     name = record.model
-    about = KNOWN[name].about if name in KNOWN else ""
-    if name in BASELINES:
-        about = BASELINES[name].about
+    about = KNOWN[name].about if name in KNOWN else baselines.get(name, "")
     return Card(
         name=name,
         model_id=record.model_id,
@@ -113,7 +112,7 @@ def _card(records: list[RunRecord], newest: dict[str, str]) -> Card:
         slot=newest.get(record.model_id),
         trained_through=record.identity.get("trained_through"),
         cutoff_unknown=record.cutoff_unknown,
-        baseline=name in BASELINES,
+        baseline=name in baselines and name not in KNOWN,
         runs=len(records),
         dates=len(days),
         first=min(days),

@@ -16,7 +16,7 @@ from cluster.console.ondemand import Compute, LocalModels, OnDemand
 from cluster.console.reports import Reports
 from cluster.console.settings import ServeSettings
 from cluster.console.universe import Universe
-from forecaster.baselines import BASELINES
+from forecaster.baselines import known_baselines
 from market.errors import StoreError
 from market.lake.history import MarketHistory
 from market.table.forecasts import ForecastTable
@@ -99,7 +99,7 @@ class Console:
 def served(settings: ServeSettings) -> tuple[str, ...]:
     """Names forecasts on demand may use, the default first."""
     own = () if settings.model == WITHOUT else (settings.model,)
-    return tuple(dict.fromkeys((*own, *BASELINES)))
+    return tuple(dict.fromkeys((*own, *known_baselines())))
 
 
 def slot(night: Published) -> str:

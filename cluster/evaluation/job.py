@@ -19,7 +19,7 @@ from cluster.evaluation.report import EvaluationReport
 from cluster.evaluation.settings import EvaluateSettings
 from cluster.evaluation.sources import beside, from_table
 from cluster.outcomes import CLOSE, Outcomes, outcomes
-from forecaster.baselines import BASELINES
+from forecaster.baselines import known_baselines
 from forecaster.calibration.paths import bar_volatility
 from forecaster.evaluation import Cases, Forecasts, evaluate
 from forecaster.interface import WindowBatch
@@ -43,11 +43,10 @@ def run_evaluate(settings: EvaluateSettings) -> EvaluationReport:
     Raises CandlecastError where the table and the store do not belong together, where no window is
     left, and for in-sample dates alone.
     """
-    unknown = sorted(set(settings.baselines) - set(BASELINES))
+    known = known_baselines()
+    unknown = sorted(set(settings.baselines) - set(known))
     if unknown:
-        raise ConfigError(
-            f"--baselines {unknown[0]}: not a baseline; known are {', '.join(BASELINES)}"
-        )
+        raise ConfigError(f"--baselines {unknown[0]}: not a baseline; known are {', '.join(known)}")
     history = MarketHistory.open(settings.store, version=settings.store_version)
     table = ForecastTable(settings.forecasts)
     rows, names = chosen_rows(table, settings)

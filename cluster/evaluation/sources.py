@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from forecaster.baselines import BASELINES
+from forecaster.baselines import load_baseline
 from forecaster.calibration.paths import log_closes
 from forecaster.evaluation import Forecasts
 from forecaster.evaluation.cases import as_quantiles, points_of_quantiles
@@ -118,7 +118,7 @@ def beside(
     models are, so that all are scored alike."""
     found = []
     for name in names:
-        paths = BASELINES[name]().sample_paths(
+        paths = load_baseline(name).sample_paths(
             windows, n_paths=n_paths, sampling=SamplingParams(), seed=0
         )
         logs = log_closes(paths).astype(np.float64)

@@ -34,7 +34,8 @@ class Replica:
     """Holds tokenizer and predictor of one run; called with one shard's block at a time."""
 
     def __init__(self, job: ReplicaJob, tally: Any, weights: Sequence[Any]) -> None:
-        """weights: a reference to SharedWeights, in a list; empty for baselines."""
+        """weights: a reference to SharedWeights, in a list; empty for what is loaded by
+        name: baselines, and models of other packages."""
         self._job = job
         self._tally = tally
         self._name = uuid.uuid4().hex
@@ -68,8 +69,13 @@ class Replica:
 
 def _load(job: ReplicaJob, weights: SharedWeights | None) -> Forecaster:
     """The run's forecaster, on one thread. Raises CheckpointError where the weights differ."""
-    from forecaster import load_forecaster
+    from forecaster import known_models, load_forecaster
 
+    if weights is None and job.model not in known_models():
+        raise CheckpointError(
+            f"{job.model}: no package of this worker offers that model; install the one that "
+            "does on every node"
+        )
     with (
         nullcontext((job.tokenizer, job.model)) if weights is None else weights.unpacked() as found
     ):
@@ -89,7 +95,7 @@ def _load(job: ReplicaJob, weights: SharedWeights | None) -> Forecaster:
     if loaded.forecaster.model_id != job.model_id:
         raise CheckpointError(
             f"{job.model}: this worker loaded other weights ({loaded.forecaster.model_id}) "
-            f"than the driver ({job.model_id}); install the same candlecast on every node"
+            f"than the driver ({job.model_id}); install the same packages on every node"
         )
     return loaded.forecaster
 

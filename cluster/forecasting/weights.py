@@ -47,7 +47,8 @@ class SharedWeights:
 
 
 def shared_weights(loaded: LoadedModel) -> SharedWeights | None:
-    """The files of a loaded model; None for baselines, which have none."""
+    """The files of a loaded model; None for what every node loads by name: baselines, and
+    models of other packages."""
     from forecaster.kronos import KronosForecaster
     from forecaster.timellm.pipeline import TimeLLMForecaster
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +20,7 @@ from market.importing.options import ImportOptions
 from market.importing.rows import SourceRows, rows_of
 from market.importing.tables import as_table
 from market.lake.appending import ImportReport, OnConflict
+from market.plugins import plugins
 from market.spec import parse_freq
 
 GROUP = "candlecast.sources"
@@ -67,19 +67,26 @@ class BarSource(Protocol):
 
 
 def find_source(name: str) -> BarSource:
-    """The source of a name such as yfinance or ccxt:kraken. Raises ConfigError for unknown ones."""
+    """The source of a name such as yfinance or ccxt:kraken, ours before others'.
+
+    Raises ConfigError for an unknown name, and for a plug-in that cannot be used.
+    """
     key, _, argument = name.partition(":")
-    offered = {each.name: each for each in entry_points(group=GROUP)}
-    made: Callable[..., BarSource]
+    given = (argument,) if argument else ()
     if key in _OURS:
         module, _, attribute = _OURS[key].partition(":")
-        made = getattr(import_module(module), attribute)
-    elif key in offered:
-        made = offered[key].load()
-    else:
+        ours: Callable[..., BarSource] = getattr(import_module(module), attribute)
+        return ours(*given)
+    offered = plugins(GROUP)
+    if key not in offered:
         known = ", ".join(sorted({*_OURS, *offered}))
         raise ConfigError(f"source {name!r}: no such source; installed are {known}")
-    return made(argument) if argument else made()
+    plugin = offered[key]
+    found = plugin.load()
+    with plugin.guarded(f"cannot make a source of {name!r}"):
+        made: BarSource = found(*given)
+    plugin.require(made, ("defaults", "fetch"))
+    return made
 
 
 def import_source(

@@ -22,7 +22,7 @@ from tests.candlecast.conftest import Run
 WITHOUT = """
 import sys
 
-for name in ("torch", "safetensors", "huggingface_hub", "ray", "vectorbt", "deltalake"):
+for name in ("torch", "safetensors", "huggingface_hub", "ray", "vectorbt"):
     sys.modules[name] = None  # as if it were not installed
 import polars as pl
 import candlecast as cc

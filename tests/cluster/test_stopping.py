@@ -84,7 +84,7 @@ def test_a_forecast_told_to_stop_cleans_up(
         assert command.poll() is None, command.communicate()
         command.send_signal(signal.SIGTERM)
         said, failed = command.communicate(timeout=120)
-        assert command.returncode == ExitCode.TERMINATED
+        assert command.returncode == ExitCode.TERMINATED, (said, failed)
         assert "what was finished is kept" in said
         assert failed == "stopped by SIGTERM\n"
         within(60, "everything gone", lambda: not any(map(alive, started)))

@@ -44,6 +44,7 @@ def log_in(window: Browser, address: str) -> None:
 
 
 def test_the_token_opens_the_door_and_others_do_not(window: Browser, served: str) -> None:
+    window.call("Network.clearBrowserCookies")
     window.go(f"{served}/universe")
     assert window.run("location.pathname + location.search") == "/login?next=%2Funiverse"
     window.type("input[name=token]", "wrong")
