@@ -89,7 +89,8 @@ def _options(
 def main() -> None:
     """Run the command line: bad input is one line on stderr and exit code 2, never a traceback.
 
-    SIGTERM ends a command as Ctrl-C does, cleaning up, with a message and an exit code of its own.
+    SIGTERM ends a command as Ctrl-C does, cleaning up, with a message and an exit code of its own,
+    whatever the interrupted code makes of it.
     """
     terminated = False
 
@@ -102,17 +103,15 @@ def main() -> None:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         app()
-    except CandlecastError as error:
-        _fail(str(error))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _fail(f"{error.filename}: {error.strerror}")
-    except SystemExit as end:
-        if end.code != ExitCode.INTERRUPTED:
-            raise
-        print("stopped by", "SIGTERM" if terminated else "Ctrl-C", file=sys.stderr)
-        sys.exit(ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED)
+    except (Exception, SystemExit) as error:
+        if terminated or (isinstance(error, SystemExit) and error.code == ExitCode.INTERRUPTED):
+            print("stopped by", "SIGTERM" if terminated else "Ctrl-C", file=sys.stderr)
+            sys.exit(ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED)
+        if isinstance(error, CandlecastError):
+            _fail(str(error))
+        if isinstance(error, OSError) and error.filename is not None:
+            _fail(f"{error.filename}: {error.strerror}")
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

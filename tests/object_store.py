@@ -13,6 +13,19 @@ from contextlib import contextmanager
 import pytest
 
 _START_SECONDS = 120.0
+_SERVER = """
+import sys, threading
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+inner, one_by_one = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def app(environ, start_response):
+    with one_by_one:  # a store's conditional writes are atomic; moto looks first and writes then
+        return [b"".join(inner(environ, start_response))]
+
+run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
+"""
 
 
 @contextmanager
@@ -25,7 +38,7 @@ def serving() -> Iterator[str]:
         port = free.getsockname()[1]
     endpoint = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        [sys.executable, "-c", _SERVER, str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
