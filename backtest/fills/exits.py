@@ -58,11 +58,14 @@ def touched_nb(
         return n
     for begin in range(0, n_names, STRIP):
         end, reached = min(begin + STRIP, n_names), 0
-        for c in range(begin, end):
-            reached += (low_TN[t, c] <= low_N[c]) | (high_TN[t, c] >= high_N[c])
+        lows, highs = low_TN[t, begin:end], high_TN[t, begin:end]
+        floors, tops = low_N[begin:end], high_N[begin:end]
+        for k in range(len(lows)):
+            reached += (lows[k] <= floors[k]) | (highs[k] >= tops[k])
         if reached > 0:
-            for c in range(begin, end):
-                if (low_TN[t, c] <= low_N[c]) | (high_TN[t, c] >= high_N[c]):
+            for k in range(len(lows)):
+                if (lows[k] <= floors[k]) | (highs[k] >= tops[k]):
+                    c = np.uintp(begin + k)
                     i = n
                     while i > 0 and opened_N[touched_N[i - 1]] > opened_N[c]:
                         touched_N[i] = touched_N[i - 1]

@@ -91,14 +91,14 @@ def simulate_nb(
     interest, borrow, dividends, calls, funded = 0.0, 0.0, 0.0, 0.0, 0.0
 
     shares_N = np.zeros(n)
-    names_3N = np.empty((3, n), np.int64)
+    names_3N = np.empty((3, n), np.uintp)
     held_N, work_N, touched_N = names_3N[HELD], names_3N[WORK], names_3N[TOUCHED]
     n_held, n_touched = 0, 0
     stamp_N = np.full(n, -1, np.int64)
     want_N = np.zeros(n)
     weight_N = np.zeros(n)
     due_N = np.full(n, -1, np.int64)
-    left_N = np.empty(n, np.int64)
+    left_N = np.empty(n, np.uintp)
     n_left = 0
     tried_N = np.full(n if margin else 1, -1, np.int64)
     bought_N = np.zeros(n if t_plus_one else 1)
@@ -123,7 +123,7 @@ def simulate_nb(
             owed, funding = 0.0, 0.0
             if margin or (more is not None and config.funding != 0):
                 for i in range(n_held):
-                    c = held_N[i]
+                    c: Any = held_N[i]
                     value, fee = shares_N[c] * m.mark_TN[t - 1, c], config.borrow
                     if more is not None:
                         funding += value * config.funding
@@ -133,11 +133,8 @@ def simulate_nb(
             earned = cash * (config.cash_rate if cash > 0 else config.debit_rate)
             # 2. actions
             while action < len(m.action_row_A) and m.action_row_A[action] == t:
-                c, split, dividend = (
-                    m.action_column_A[action],
-                    m.split_A[action],
-                    m.dividend_A[action],
-                )
+                c = np.uintp(m.action_column_A[action])
+                split, dividend = m.split_A[action], m.dividend_A[action]
                 if more is not None:
                     if len(m.funding_A) > 0 and shares_N[c] != 0:
                         funding += shares_N[c] * m.mark_TN[t - 1, c] * m.funding_A[action]
@@ -163,7 +160,7 @@ def simulate_nb(
             funded += funding
             # 3. payouts
             while payout < len(m.payout_row_S) and m.payout_row_S[payout] == t:
-                c = m.payout_column_S[payout]
+                c = np.uintp(m.payout_column_S[payout])
                 payout += 1
                 n_left = without_nb(left_N, n_left, c)
                 size = shares_N[c]
@@ -204,7 +201,7 @@ def simulate_nb(
                     equity = equity_T[decided - first]
                 funds = max(equity, 0.0)
                 for k in range(targets.start_R1[r], targets.start_R1[r + 1]):
-                    c, weight = targets.column_M[k], targets.weight_M[k]
+                    c, weight = np.uintp(targets.column_M[k]), targets.weight_M[k]
                     mark = m.mark_TN[decided, c]
                     gone = m.settle_row_N[c] >= 0 and m.settle_row_N[c] <= t
                     if gone or isnan(mark):
