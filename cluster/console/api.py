@@ -55,6 +55,7 @@ def health(request: Request) -> Response:
             "store_version": None if history is None else history.version,
             "last_session": sessions[-1] if sessions else None,
             "models_on_demand": console.models,
+            "on_demand_from": "Ray Serve" if console.settings.address else "this process",
         }
     )
 
