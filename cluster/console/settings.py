@@ -15,8 +15,8 @@ from market.settings import Place, Settings
 class ServeSettings(Settings):
     """What the console shows, where it listens and how much it answers."""
 
-    store: Path
-    """Folder of the history store."""
+    store: Place
+    """Folder or URL of the history store."""
     forecasts: Place
     """Folder or URL of the forecast table."""
     reports: Path | None = None

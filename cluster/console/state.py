@@ -52,7 +52,7 @@ class Console:
         return cls(
             settings=settings,
             table=table,
-            nights=Nights(table, settings.store.resolve()),
+            nights=Nights(table, settings.store),
             universe=Universe(),
             reports=Reports(settings.reports),
             lake=Lake(),
