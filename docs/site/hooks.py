@@ -32,6 +32,7 @@ _DRAW = """<script src="../assets/plotly-cartesian.min.js"></script>
 for (const plot of document.querySelectorAll(".notebook-plot")) {
   const figure = JSON.parse(plot.querySelector("script").textContent);
   figure.layout.autosize = true;
+  figure.layout.font = { ...figure.layout.font, color: getComputedStyle(document.body).color };
   Plotly.newPlot(plot, figure.data, figure.layout, { displaylogo: false, responsive: true });
 }
 </script>
@@ -130,8 +131,8 @@ def _output(output: dict[str, Any]) -> str:
             f'<script type="application/json">{text}</script></div>'
         )
     if "text/html" in data:
-        lines = "".join(data["text/html"]).splitlines()
-        return '<div class="notebook-output">' + "".join(map(str.strip, lines)) + "</div>"
+        line = "".join(data["text/html"]).strip().replace("\n", "&#10;")  # a blank one would end it
+        return f'<div class="notebook-output" style="overflow-x:auto">{line}</div>'
     text = "".join(output.get("text") or data.get("text/plain", ""))
     return f"```text\n{text.rstrip()}\n```"
 

@@ -15,7 +15,7 @@
       if (plot.clientWidth < 520) {
         figure.layout.margin = { ...figure.layout.margin, l: 52, r: 8 };
         figure.layout.yaxis = { ...figure.layout.yaxis, title: { text: "" } };
-        figure.layout.xaxis = { ...figure.layout.xaxis, nticks: 5 };
+        figure.layout.xaxis = { ...figure.layout.xaxis, nticks: 4, tickangle: 0 };
       }
       window.Plotly.newPlot(plot, figure.data, figure.layout, config);
     }
@@ -73,6 +73,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     draw(document);
     loginByLink();
+    window.addEventListener("hashchange", loginByLink);
     document.addEventListener("keydown", key);
     document.addEventListener("change", (event) => {
       event.target.closest("form[data-submits]")?.requestSubmit();

@@ -177,14 +177,17 @@ def test_no_page_is_wider_than_the_window(
     window: Browser, served: str, wide: int, tmp_path: Path
 ) -> None:
     log_in(window, served)
+    found = {}
+    for kind in ("run", "report"):
+        window.go(f"{served}/{kind}s" if kind == "run" else f"{served}/backtests")
+        found[kind] = window.run(
+            f"[...document.querySelectorAll('input[name={kind}]')].map(e => e.value)"
+        )[:2]
+    reports = "&report=".join(found["report"])
     for path in (
-        "/",
-        "/universe",
-        "/symbol?name=SIM001",
-        "/runs",
-        "/models",
-        "/backtests",
-        "/data",
+        *("/", "/universe", "/symbol?name=SIM001", "/runs", "/models", "/backtests", "/data"),
+        *("/api", f"/run?id={found['run'][0]}", f"/backtests/compare?report={reports}"),
+        f"/runs/diff?run={'&run='.join(found['run'])}",
     ):
         window.go(served + path)
         window.look(tmp_path / "page.png", wide, dark=True, whole=False)
