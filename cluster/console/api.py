@@ -192,6 +192,8 @@ def diff(request: Request, first: Run, second: Run) -> Response:
 def forecast(request: Request, asked: ForecastRequest) -> Response:
     """A forecast now: of a stored symbol, or of bars sent along; the numbers of a nightly run."""
     console = console_of(request)
-    ask, task = window_of(asked, console.settings, console.history(), console.models[0])
-    made = console.ondemand.submit(ask, task).result(ANSWER_S)
+    with console.ondemand.coming():
+        ask, task = window_of(asked, console.settings, console.history(), console.models[0])
+        coming = console.ondemand.submit(ask, task)
+    made = coming.result(ANSWER_S)
     return as_json(answer(asked, ask, made))

@@ -14,7 +14,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
@@ -132,6 +132,10 @@ class OnCluster:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
+
+    def coming(self) -> AbstractContextManager[None]:
+        """Nobody waits for it: the replicas gather what reaches them."""
+        return nullcontext()
 
     def submit(self, ask: Ask, task: Task) -> _Remote:
         """A forecast to come, of which the cluster gets the bars of the window alone."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import NamedTuple, Protocol
@@ -31,6 +32,8 @@ from market.spec import StoreSpec
 LINGER_S = 0.01
 """How long a batch waits for requests that come with its first one; again for each that does."""
 LONGEST_LINGER_S = 0.05
+PREPARED_S = 0.25
+"""How long it waits for requests whose bars are being read."""
 ANSWER_S = 60.0
 RUN = "on demand"
 
@@ -75,6 +78,9 @@ class Answer(Protocol):
 
 class Forecasts(Protocol):
     """Where forecasts on demand come from: this process, or a cluster."""
+
+    def coming(self) -> AbstractContextManager[None]:
+        """Around the preparation of a request: those before it may wait for it."""
 
     def submit(self, ask: Ask, task: Task) -> Answer:
         """Ask for one. Raises BusyError where too many wait already."""
@@ -187,12 +193,24 @@ class _Waiting(NamedTuple):
 class OnDemand:
     """The queue before the models, and the thread that empties it."""
 
-    def __init__(self, compute: Compute, most: int) -> None:
-        """most: requests that may wait."""
-        self._compute = compute
+    def __init__(self, compute: Compute, most: int, prepared_s: float = PREPARED_S) -> None:
+        """most: requests that may wait. prepared_s: how long for those that are coming."""
+        self._compute, self._prepared_s = compute, prepared_s
+        self._coming, self._lock = 0, threading.Lock()
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(most)
         self._thread = threading.Thread(target=self._work, name="forecasts", daemon=True)
         self._thread.start()
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """See Forecasts: a batch that has begun to gather waits a moment for what is coming."""
+        with self._lock:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._coming -= 1
 
     def submit(self, ask: Ask, task: Task) -> Future[Made]:
         """A forecast to come. Raises BusyError where too many wait already."""
@@ -224,12 +242,15 @@ class OnDemand:
         first = self._queue.get()
         if first is None:
             return [], False
-        batch, until = [first], time.monotonic() + LONGEST_LINGER_S
+        batch, begun = [first], time.monotonic()
         while len(batch) < SERIES_PER_CALL:
-            left = min(LINGER_S, until - time.monotonic())
+            longest = self._prepared_s if self._coming else LONGEST_LINGER_S
+            left = min(LINGER_S, begun + longest - time.monotonic())
             try:
                 each = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
             except queue.Empty:
+                if left > 0 and self._coming:
+                    continue
                 break
             if each is None:
                 return batch, False

@@ -136,8 +136,10 @@ def _forecast_page(request: Request, asked: ForecastRequest) -> Response:
     history = console.history()
     if asked.bars is not None or history is None:
         raise ForecastInputError("forecasts here are of stored symbols; bars go to POST /forecast")
-    ask, task = window_of(asked, console.settings, history, console.models[0])
-    made = console.ondemand.submit(ask, task).result(ANSWER_S)
+    with console.ondemand.coming():
+        ask, task = window_of(asked, console.settings, history, console.models[0])
+        coming = console.ondemand.submit(ask, task)
+    made = coming.result(ANSWER_S)
     first = made.steps.row(0, named=True)
     past, after = around(history, first["as_of"], first["as_of_date"], asked.symbol, ask.horizon)
     return page(

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from cluster.console.deployment import OnCluster, on_cluster
-from cluster.console.ondemand import LocalModels, OnDemand
+from cluster.console.deployment import forecasts_of
+from cluster.console.ondemand import Forecasts, LocalModels, OnDemand
 from cluster.console.settings import ServeSettings
 from market.errors import ForecastInputError
 from market.lake.history import MarketHistory
@@ -31,12 +31,12 @@ def there(settings: ServeSettings) -> ServeSettings:
 
 
 @pytest.fixture(scope="module")
-def deployed(local_ray: None, there: ServeSettings, model: str) -> Iterator[OnCluster]:
+def deployed(local_ray: None, there: ServeSettings, model: str) -> Iterator[Forecasts]:
     """Two replicas of the tiny model, on the Ray of the tests."""
     models = LocalModels((model, "bootstrap"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray about itself
-        with on_cluster(there, models.names, models.load(model), "test") as made:
+        with forecasts_of(there, models, 8600) as made:
             yield made
 
 
@@ -51,7 +51,7 @@ def processes() -> set[int]:
 
 
 def test_the_numbers_are_those_of_this_process(
-    deployed: OnCluster, there: ServeSettings, model: str
+    deployed: Forecasts, there: ServeSettings, model: str
 ) -> None:
     """Which `test_ondemand` holds to be those of a run: whichever replica answers, and whoever
     else asks; also when a replica dies in the middle."""
@@ -83,7 +83,7 @@ def test_the_numbers_are_those_of_this_process(
         ] * 4
 
 
-def test_a_console_over_it(deployed: OnCluster, there: ServeSettings, model: str) -> None:
+def test_a_console_over_it(deployed: Forecasts, there: ServeSettings, model: str) -> None:
     _, app = console_at(there.model_copy(update={"model": model}), ondemand=deployed)
     headers = {"authorization": f"Bearer {TOKEN}"}
     with TestClient(app, base_url="http://127.0.0.1:8600", headers=headers) as client:  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ def test_a_console_over_it(deployed: OnCluster, there: ServeSettings, model: str
 
 
 def test_what_cannot_be_forecast_comes_back_as_our_error(
-    deployed: OnCluster, there: ServeSettings
+    deployed: Forecasts, there: ServeSettings
 ) -> None:
     ask, task = asked(there, "SIM001", model="elsewhere")
     with pytest.raises(ForecastInputError, match="is not served here"):

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import candlecast as cc
-from cluster.console.ondemand import Ask, BusyError, LocalModels, Made, OnDemand
+from cluster.console.ondemand import LONGEST_LINGER_S, Ask, BusyError, LocalModels, Made, OnDemand
 from cluster.console.requests import ForecastRequest, window_of
 from cluster.console.settings import ServeSettings
 from cluster.forecasting.job import run_forecast
@@ -161,6 +161,28 @@ def test_one_bad_window_spoils_no_other(settings: ServeSettings, models: LocalMo
         second.result(30)
     assert demand.submit(*good).result(30).steps.height == 3, "the worker goes on"
     demand.close()
+
+
+def test_requests_that_are_being_prepared_are_waited_for(settings: ServeSettings) -> None:
+    """Their bars are read while the first one waits: computed together, not one after the other."""
+    sizes = []
+
+    def compute(ask: Ask, tasks: Sequence[Task]) -> list[Made]:
+        sizes.append(len(tasks))
+        return [Made(pl.DataFrame(), pl.DataFrame(), "x", len(tasks)) for _ in tasks]
+
+    work = asked(settings, "SIM001")
+    patient, hasty = OnDemand(compute, 10, prepared_s=60), OnDemand(compute, 10, prepared_s=0.1)
+    with patient.coming():
+        first = patient.submit(*work)
+        time.sleep(3 * LONGEST_LINGER_S)
+        second = patient.submit(*work)
+    assert first.result(30).together == second.result(30).together == 2
+    with hasty.coming():  # and never comes
+        assert hasty.submit(*work).result(30).together == 1
+    assert sizes == [2, 1]
+    patient.close()
+    hasty.close()
 
 
 def test_too_many_that_wait_are_told_so(settings: ServeSettings) -> None:
