@@ -16,6 +16,7 @@ STARTER = (
     "README.md",
     "*.yaml",
     "train/finetune_*.yaml",
+    "train/returns_finetune.yaml",
     "train/walkforward.yaml",
     "cluster/*.yaml",
 )
