@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from cluster.console.bulk import Rows, content, days_between, parts
-from cluster.console.ondemand import ANSWER_S
+from cluster.console.ondemand import waited
 from cluster.console.overview import model_cards
 from cluster.console.requests import ForecastRequest, answer, window_of
 from cluster.console.state import slot
@@ -195,5 +195,5 @@ def forecast(request: Request, asked: ForecastRequest) -> Response:
     with console.ondemand.coming():
         ask, task = window_of(asked, console.settings, console.history(), console.models[0])
         coming = console.ondemand.submit(ask, task)
-    made = coming.result(ANSWER_S)
+    made = waited(coming)
     return as_json(answer(asked, ask, made))

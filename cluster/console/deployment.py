@@ -126,6 +126,10 @@ class _Remote:
             "'ray status', or start the console again"
         )
 
+    def cancel(self) -> None:
+        """See Answer."""
+        self._response.cancel()
+
 
 class OnCluster:
     """Forecasts of a deployment, as the console asks for them."""
@@ -208,6 +212,7 @@ def on_cluster(
             finally:
                 with suppress(Exception):  # a cluster that is gone has nothing left to end
                     serve.delete(app)
+                with suppress(Exception):
                     if ours and not serve.status().applications:
                         serve.shutdown()
 

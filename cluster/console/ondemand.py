@@ -75,6 +75,9 @@ class Answer(Protocol):
     def result(self, timeout: float | None = None) -> Made:
         """Wait for it, so many seconds at most. Raises TimeoutError, and what a forecast may."""
 
+    def cancel(self) -> object:
+        """Nobody waits for it any more: where it has not begun, it never will."""
+
 
 class Forecasts(Protocol):
     """Where forecasts on demand come from: this process, or a cluster."""
@@ -87,6 +90,15 @@ class Forecasts(Protocol):
 
     def close(self) -> None:
         """Let go of what works in the background."""
+
+
+def waited(answer: Answer, seconds: float = ANSWER_S) -> Made:
+    """The forecast, or TimeoutError after so many seconds; it is then not computed for nobody."""
+    try:
+        return answer.result(seconds)
+    except TimeoutError:
+        answer.cancel()
+        raise
 
 
 @dataclass(frozen=True)

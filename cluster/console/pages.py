@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import ValidationError
 
 from cluster.console import charts, lake
-from cluster.console.ondemand import ANSWER_S
+from cluster.console.ondemand import waited
 from cluster.console.overview import alarms, coverage_off, model_cards, trust_rows
 from cluster.console.reports import Report
 from cluster.console.requests import ForecastRequest, window_of
@@ -139,7 +139,7 @@ def _forecast_page(request: Request, asked: ForecastRequest) -> Response:
     with console.ondemand.coming():
         ask, task = window_of(asked, console.settings, history, console.models[0])
         coming = console.ondemand.submit(ask, task)
-    made = coming.result(ANSWER_S)
+    made = waited(coming)
     first = made.steps.row(0, named=True)
     past, after = around(history, first["as_of"], first["as_of_date"], asked.symbol, ask.horizon)
     return page(

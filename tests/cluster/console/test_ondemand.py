@@ -13,7 +13,15 @@ import pytest
 from starlette.testclient import TestClient
 
 import candlecast as cc
-from cluster.console.ondemand import LONGEST_LINGER_S, Ask, BusyError, LocalModels, Made, OnDemand
+from cluster.console.ondemand import (
+    LONGEST_LINGER_S,
+    Ask,
+    BusyError,
+    LocalModels,
+    Made,
+    OnDemand,
+    waited,
+)
 from cluster.console.requests import ForecastRequest, window_of
 from cluster.console.settings import ServeSettings
 from cluster.forecasting.job import run_forecast
@@ -202,6 +210,25 @@ def test_too_many_that_wait_are_told_so(settings: ServeSettings) -> None:
     go.set()
     assert len([each.result(30) for each in waiting]) == 3
     demand.close()
+
+
+def test_what_nobody_waits_for_is_not_computed(settings: ServeSettings) -> None:
+    go, sizes = threading.Event(), []
+
+    def compute(ask: Ask, tasks: Sequence[Task]) -> list[Made]:
+        sizes.append(len(tasks))
+        go.wait(30)
+        return [Made(pl.DataFrame(), pl.DataFrame(), "x", 1) for _ in tasks]
+
+    demand, work = OnDemand(compute, 5), asked(settings, "SIM001")
+    first = demand.submit(*work)
+    time.sleep(3 * LONGEST_LINGER_S)  # it is at work
+    with pytest.raises(TimeoutError):
+        waited(demand.submit(*work), 0.05)
+    go.set()
+    assert first.result(30).model_id == "x"
+    demand.close()
+    assert sizes == [1]
 
 
 def test_many_at_once_over_http(settings: ServeSettings) -> None:
