@@ -38,6 +38,7 @@ from backtest.settings import BacktestSettings
 from backtest.sweep_keys import refuse_unread
 from backtest.weights.build import targets_of
 from backtest.weights.settings import StrategySettings
+from backtest.weights.view import Strategy, plugin_targets, strategy_named
 from market.errors import BacktestInputError, ConfigError
 from market.settings import overlay, place
 
@@ -188,7 +189,11 @@ def plan_sweep(
             place[key] = len(sets)
             signal = made[_signal_key(each)]
             short = each.effective_rules.short
-            sets.append(targets_of(signal, each.strategy, periods, groups, short=short))
+            plugin = each.strategy.plugin
+            if plugin is not None:
+                sets.append(plugin_targets(signal, _view_strategy(plugin)))
+            else:
+                sets.append(targets_of(signal, each.strategy, periods, groups, short=short))
         set_at.append(place[key])
     targets = many_targets(sets)
     parts = []
@@ -204,6 +209,16 @@ def plan_sweep(
     return SweepPlan(
         tuple(points), settings, tuple(parts), first_row, last_row, periods, edges, span
     )
+
+
+def _view_strategy(plugin: str) -> Strategy:
+    function = strategy_named(plugin)
+    if function.__dict__.get("on_history"):
+        raise ConfigError(
+            f"strategy.plugin: {plugin} takes all bars at once, which a sweep cannot vary; "
+            "give it a function of a view, or backtest it alone"
+        )
+    return function
 
 
 def evaluate(plan: SweepPlan, part: Part, chosen: slice = slice(None)) -> tuple[Float, Float]:

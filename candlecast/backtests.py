@@ -17,12 +17,13 @@ from backtest import BacktestResult, BacktestSettings, run_backtest
 from backtest.fills.costs import Costs
 from backtest.fills.terms import Terms
 from backtest.scores.forecasts import FORECAST_COLUMNS
-from backtest.scores.reading import DATE_COLUMNS
+from backtest.scores.reading import DATE_COLUMNS, usual_columns
 from backtest.weights.settings import StrategySettings
 from candlecast.errors import speaks_python
 from candlecast.forecasts import Forecasts
 from candlecast.frames import Kind, as_kind, as_polars, import_options, kind_of
 from market.errors import BacktestInputError
+from market.exchange_sessions import sessions_per_year
 from market.importing.columns import usual_name
 from market.importing.files import ImportOptions
 from market.importing.frames import read_frame
@@ -82,7 +83,7 @@ def backtest(
     >>> result.metrics["sharpe"], result.to_html("tearsheet.html")
     """
     told = import_options(venue, freq, tz, label, symbol, columns)
-    priced, provenance, kind, held = _bars(bars, told)
+    priced, provenance, kind, held, open_at = _bars(bars, told)
     given = _source(scores)
     own = {"weights": weights, "orders": orders, "signals": signals, "actions": actions}
     tables = {name: _table(frame, name) for name, frame in own.items() if frame is not None}
@@ -103,6 +104,7 @@ def backtest(
         orders=tables.get("orders"),
         signals=tables.get("signals"),
         actions=tables.get("actions", held),
+        sessions_per_year=sessions_per_year(open_at),
         provenance={**provenance, **given.provenance},
     )
     return Backtest(result, kind)
@@ -253,6 +255,8 @@ class _Priced(NamedTuple):
     kind: Kind
     actions: pl.DataFrame | None = None
     """Splits and dividends of a store of raw prices."""
+    venue: str | None = None
+    """Whose calendar the bars keep, where it was said or the store knows."""
 
 
 def _bars(bars: Any, told: ImportOptions) -> _Priced:
@@ -263,24 +267,18 @@ def _bars(bars: Any, told: ImportOptions) -> _Priced:
         history = held
     else:
         read = read_frame(as_polars(bars, "bars"), told, source="bars")
-        return _Priced(read.bars, {}, kind_of(bars) or "polars")
+        return _Priced(read.bars, {}, kind_of(bars) or "polars", venue=read.spec.venue)
     provenance = {"store": str(history.root), "version of the store": history.version}
     actions = history.traded_actions()
     if actions is not None:
         provenance["corporate actions"] = f"{actions.height:,} of the store, of its raw prices"
-    return _Priced(history.scan().collect(), provenance, getattr(bars, "kind", "polars"), actions)
+    kind: Kind = getattr(bars, "kind", "polars")
+    return _Priced(history.scan().collect(), provenance, kind, actions, history.spec.venue)
 
 
 def _table(frame: Any, what: str) -> pl.DataFrame:
-    """A frame of one's own: its columns in lower case where it is long, its dates named so."""
-    table = as_polars(frame, what)
-    lower = {name: name.strip().lower() for name in table.columns}
-    known = {name: low for name, low in lower.items() if low in DATE_COLUMNS}
-    if not known and "index" in lower:
-        known = {"index": "date"}
-    if "symbol" in lower.values():
-        known |= lower | known
-    return table.rename(known)
+    """A frame of one's own, its columns named as files' are."""
+    return usual_columns(as_polars(frame, what))
 
 
 def _source(scores: Any) -> _Source:

@@ -286,11 +286,13 @@ def thin_bars(prices: PriceTable) -> Bool:
 def known_returns(prices: PriceTable) -> Float:
     """Simple returns (T, N) from one known close to the next, splits and dividends reinvested.
 
-    NaN on bars without a close: silence is not calm. A return over k bars counts as one of one bar,
-    shrunk by √k.
+    NaN on bars without a close, and on those that only repeat the last one (sources fill up so):
+    silence is not calm. A return over k bars counts as one of one bar, shrunk by √k.
     """
     total_marks = prices.total_marks
     known_TN = np.isfinite(prices.close_TN)
+    flat = prices.high_TN[1:] == prices.low_TN[1:]
+    known_TN[1:] &= ~(flat & (prices.close_TN[1:] == prices.mark_TN[:-1]))
     at_TN = np.where(known_TN, np.arange(len(known_TN))[:, None], -1)
     np.maximum.accumulate(at_TN, axis=0, out=at_TN)
     out = np.full(total_marks.shape, np.nan)
