@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from backtest import BacktestResult, BacktestSettings, run_backtest
+from backtest.currency import with_currency
+from backtest.figures.outside import Series, symbol_series
 from backtest.fills.costs import Costs
 from backtest.fills.terms import Terms
 from backtest.scores.forecasts import FORECAST_COLUMNS
@@ -52,6 +54,8 @@ def backtest(
     groups: Mapping[str, str] | None = None,
     terms: Any = None,
     actions: Any = None,
+    benchmark: Any = None,
+    risk_free: Any = 0.0,
     **settings: Any,
 ) -> Backtest:
     """Trade scores, forecasts, weights, orders or signals after costs: decided at a close, filled
@@ -72,7 +76,9 @@ def backtest(
     (`{"name": "topk", "k": 20}`). costs: some of backtest.Costs (`{"commission_bps": 2}`).
     groups: group of each symbol, for max_group. terms: a frame of what differs by symbol (limit,
     commission_bps, borrow_bps). actions: a frame of splits and dividends of raw prices (symbol,
-    session, split, dividend). settings: any other setting of
+    session, split, dividend). benchmark: a symbol of the bars, or a frame or series of levels by
+    date, to judge against; risk_free: a yearly rate (0.03), or a frame or series of them by date.
+    settings: any other setting of
     backtest.BacktestSettings, also without its group's name: k, rebalance, cash, lag, fill,
     participation, start, end …. venue, freq, tz, label, symbol, columns: as in `cc.forecast`.
 
@@ -89,9 +95,19 @@ def backtest(
     tables = {name: _table(frame, name) for name, frame in own.items() if frame is not None}
     if "actions" in tables:
         provenance.pop("corporate actions", None)
+    rates = None if isinstance(risk_free, int | float) else _series(risk_free, "risk_free")
     chosen = BacktestSettings(
-        strategy=strategy, costs=Costs() if costs is None else costs, **settings
+        strategy=strategy,
+        costs=Costs() if costs is None else costs,
+        risk_free=risk_free if rates is None else 0.0,
+        **settings,
     )
+    chosen, money = with_currency(chosen, open_at, priced["symbol"].unique().sort().to_list())
+    against: Series | None = None
+    if isinstance(benchmark, str):
+        against = symbol_series(priced, benchmark, tables.get("actions", held))
+    elif benchmark is not None:
+        against = _series(benchmark, "benchmark")
     result = run_backtest(
         priced,
         given.forecasts,
@@ -105,7 +121,9 @@ def backtest(
         signals=tables.get("signals"),
         actions=tables.get("actions", held),
         sessions_per_year=sessions_per_year(open_at),
-        provenance={**provenance, **given.provenance},
+        benchmark=against,
+        rates=rates,
+        provenance={**provenance, **given.provenance, **money},
     )
     return Backtest(result, kind)
 
@@ -156,16 +174,8 @@ class Backtest:
     @cached_property
     def equity(self) -> Any:
         """The account per bar: timestamp, close_utc, equity, cash, invested, and the equity of
-        both benchmarks."""
-        benchmarks = [self.result.equal_weight, self.result.buy_and_hold]
-        return self._handed(
-            self.result.strategy.daily.with_columns(
-                _upto(book.daily["equity"], self.result.strategy.daily.height).alias(
-                    book.name.lower().replace(" ", "_").replace("&", "and")
-                )
-                for book in benchmarks
-            )
-        )
+        the benchmarks."""
+        return self._handed(self.result.equity_of_all())
 
     def plot(self) -> go.Figure:
         """Equity of the strategy and its benchmarks.
@@ -281,6 +291,14 @@ def _table(frame: Any, what: str) -> pl.DataFrame:
     return usual_columns(as_polars(frame, what))
 
 
+def _series(values: Any, what: str) -> Series:
+    """A frame, or a pandas series with dates as its index, of values by date."""
+    if hasattr(values, "to_frame") and not hasattr(values, "columns"):
+        name = str(values.name) if values.name is not None else what
+        return Series(name, as_polars(values.to_frame("value").reset_index(), what))
+    return Series(what, as_polars(values, what))
+
+
 def _source(scores: Any) -> _Source:
     if scores is None:
         return _Source()
@@ -324,11 +342,3 @@ def _scores(frame: pl.DataFrame) -> pl.DataFrame:
             f"{scores['score'][0]!r}; expected numbers"
         )
     return scores
-
-
-def _upto(series: pl.Series, height: int) -> pl.Series:
-    """The first values, and nulls where a series ends before: a ruined book stops there."""
-    missing = max(height - len(series), 0)
-    return pl.concat(
-        [series.head(height), pl.repeat(None, missing, dtype=series.dtype, eager=True)]
-    )
