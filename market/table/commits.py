@@ -117,8 +117,7 @@ def commit_rows(
                 post_commithook_properties=_AFTERWARDS,
             )
         except CommitFailedError:
-            for action in beside:
-                folder.remove(action.path)
+            # Or this very commit was written and the store's answer lost: no file goes here.
             continue
         except (DeltaError, OSError) as error:
             raise _unwritable(folder.url, error) from error
