@@ -113,22 +113,23 @@ class Soak:
         result = Round(kind, self.place)
         begun, log_from = time.monotonic(), self.log.stat().st_size
         name = f"round-{rng.getrandbits(32):08x}"
-        with ExitStack() as stack:
-            out, free_disk = stack.enter_context(self._out(kind, name, rng))
-            stack.enter_context(_reader(out, self.per_date, result))
-            runner, workers = stack.enter_context(self._ready(kind))
-            self._misbehave(kind)
-            runner.begin(self._words(out))
-            code = self._strike(kind, runner, workers, out, rng, result)
-            self._settle(kind, result, code, log_from)
-            free_disk()
-            while code != 0 and result.reruns < 3:
-                result.reruns += 1
-                runner = self._revived(runner)
+        with self._out(kind, name, rng) as (out, free_disk):
+            with (
+                _reader(out, self.per_date, result),
+                self._ready(kind) as (runner, workers),
+            ):
+                self._misbehave(kind)
                 runner.begin(self._words(out))
-                code = runner.code()
-            if code != 0:
-                result.wrong.append(f"the command ended with code {code}")
+                code = self._strike(kind, runner, workers, out, rng, result)
+                self._settle(kind, result, code, log_from)
+                free_disk()
+                while code != 0 and result.reruns < 3:
+                    result.reruns += 1
+                    runner = self._revived(runner)
+                    runner.begin(self._words(out))
+                    code = runner.code()
+                if code != 0:
+                    result.wrong.append(f"the command ended with code {code}")
             self._judge(out, result)
             result.orphans = len(_orphans(out))
             out.remove_all()
@@ -197,10 +198,10 @@ class Soak:
             return runner
         left = wait_for_end(runner.mark)
         assert not left, f"left running: {left[:3]}"
-        fresh = Runner(self.log, self.environment)
-        if runner is self.runner:
-            self.runner = fresh
-        return fresh
+        if runner is not self.runner:
+            return self._revived(self.runner)
+        self.runner = Runner(self.log, self.environment)
+        return self.runner
 
     @contextmanager
     def _ready(self, kind: str) -> Iterator[tuple[Runner, str]]:

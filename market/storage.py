@@ -244,7 +244,8 @@ class Folder:
 
         scheme = self.url.split("://", 1)[0]
         try:
-            return fsspec.filesystem(scheme)
+            # A kept listing would call a file missing that came after it, read by name or not.
+            return fsspec.filesystem(scheme, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             extra = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}.get(scheme)
             hint = f"pip install {extra}" if extra else "known are s3://, gs:// and plain paths"

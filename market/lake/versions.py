@@ -39,6 +39,7 @@ from market.lake.files import DataFile, as_action, digest_of
 from market.spec import Label, StoreSpec
 from market.storage import Folder
 from market.table.commits import CONFIGURATION, newest_version
+from market.table.opening import reason_of
 
 _SCHEMAS = {
     "bars": pl.Schema({**BAR_SCHEMA, "bucket": pl.Int32()}),
@@ -316,8 +317,7 @@ def _damaged(root: Folder, number: int, why: str) -> StoreError:
 
 
 def _unwritable(root: Folder, error: Exception) -> StoreError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return StoreError(
-        f"{root}: cannot be written ({reason}); free space or fix permissions, or name another "
-        "--store. What was there before is untouched"
+        f"{root}: cannot be written ({reason_of(error)}); free space or fix permissions, "
+        "or name another --store. What was there before is untouched"
     )
