@@ -88,9 +88,7 @@ def test_a_file_is_read_though_its_folder_was_listed_before_it_came(bucket: str)
     folder.write("old", b"1")
     assert folder.names() == ["old"]
     assert list(folder.files()) == ["old"]
-    boto3.client("s3").put_object(
-        Bucket=bucket.removeprefix("s3://"), Key="listed/new", Body=b"2"
-    )
+    boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key="listed/new", Body=b"2")
     assert folder.exists("new")
     assert folder.read("new") == b"2"
     assert not folder.swap("new", b"1", b"3")
