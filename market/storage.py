@@ -113,7 +113,8 @@ class Folder:
     def swap(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         """Put `new` in the place of `old`, where that is what is there; None stands for no file.
 
-        Of many callers that found the same `old`, one gets True. Raises StoreError as `write` does.
+        Of many callers that found the same `old`, one gets True (in an object store so do others
+        that put the very same bytes: name the writer in them). Raises StoreError as `write` does.
         """
         if self.path is None:
             return self._swap_remote(name, old, new)
@@ -198,7 +199,14 @@ class Folder:
 
     def _swap_remote(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         if old is None:
-            return self.create(name, new) if new is not None else not self.exists(name)
+            if new is None:
+                return not self.exists(name)
+            if self.create(name, new):
+                return True
+            with suppress(FileNotFoundError):
+                # The first of two tries may have got through although its answer was lost.
+                return self.read(name) == new
+            return False
         place = self.at(name)
 
         def change(fs: Any) -> bool:
@@ -236,7 +244,8 @@ class Folder:
 
         scheme = self.url.split("://", 1)[0]
         try:
-            return fsspec.filesystem(scheme)
+            # A kept listing would call a file missing that came after it, read by name or not.
+            return fsspec.filesystem(scheme, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             extra = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}.get(scheme)
             hint = f"pip install {extra}" if extra else "known are s3://, gs:// and plain paths"

@@ -24,21 +24,22 @@ def app(environ, start_response):
     with one_by_one:  # a store's conditional writes are atomic; moto looks first and writes then
         return [b"".join(inner(environ, start_response))]
 
-run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
+run_simple(sys.argv[2], int(sys.argv[1]), app, threaded=True)
 """
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """The endpoint of a server that ends with the block. Skips where its packages are missing."""
+def serving(host: str = "127.0.0.1") -> Iterator[str]:
+    """The endpoint of a server that ends with the block, on one of this machine's addresses. Skips
+    where its packages are missing."""
     pytest.importorskip("s3fs")
     pytest.importorskip("moto")
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((host, 0))
         port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"http://{host}:{port}"
     server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER, str(port)],
+        [sys.executable, "-c", _SERVER, str(port), host],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
