@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.settings import USUAL_BASELINES
 from forecaster import SamplingParams, WindowBatch, load_forecaster
 from forecaster.calibration import MIN_DATES, MODEL, PastForecasts, calibrate
 from forecaster.calibration.closes import calibrated_closes
-from forecaster.calibration.past import CANDIDATES, POOLED, fit_steps
+from forecaster.calibration.past import POOLED, fit_steps
 from forecaster.calibration.paths import bar_volatility, baseline_paths, log_closes
 from forecaster.calibration.spread import path_volatility
 from forecaster.hac import date_mean, per_date
@@ -35,6 +36,7 @@ from market.spec import AsOf
 from market.windows import eligibility, view, window_at
 
 AT_ONCE = 32
+CANDIDATES = tuple(dict.fromkeys((*USUAL_BASELINES, *POOLED)))
 
 
 def moments(history: MarketHistory, args: argparse.Namespace) -> list[AsOf]:
