@@ -8,7 +8,8 @@ apart (with `--hours`, as many hours). Behind the first 60 dates whose horizon h
 date's forecasts are calibrated with a fit on what was known by then, refitted every `--refit`
 dates, and scored beside the raw ones and the baselines. Ratios are of the CRPS, per date first;
 t is Newey-West over overlapping horizons, plus is worse. `published` is what the gate would have
-published. `--keep FILE` stores the forecasts, so that judging again takes seconds.
+published. `--keep FILE` stores the forecasts, so that judging again takes seconds;
+`--symbols` then takes the first so many of those drawn at each date.
 """
 
 from __future__ import annotations
@@ -107,6 +108,12 @@ def forecast(args: argparse.Namespace) -> PastForecasts:
     )
 
 
+def first_drawn(past: PastForecasts, symbols: int) -> PastForecasts:
+    """The windows whose symbols were among the first drawn at their date."""
+    start_N = np.searchsorted(past.as_of_N, past.as_of_N)
+    return past.rows(np.arange(len(past)) - start_N < symbols)
+
+
 def walk(past: PastForecasts, refit: int) -> tuple[PastForecasts, list[str]]:
     """Later dates with two more sources, `calibrated` and `published`; what was published."""
     days = past.as_of_D
@@ -202,7 +209,7 @@ def main() -> None:
                 actual=past.actual_NH, ended=past.ended_NH,
                 **{f"m_{name}": each for name, each in past.members.items()},
             )  # fmt: skip
-    test, chosen = walk(past, args.refit)
+    test, chosen = walk(first_drawn(past, args.symbols), args.refit)
     judge(test)
     print("published, fit by fit: " + ", ".join(chosen))
 
