@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import time
 import uuid
@@ -273,9 +274,16 @@ def writing(place: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{place}: cannot be written ({error.strerror or error}); free space or fix "
+            f"{place}: cannot be written ({reason_of(error)}); free space or fix "
             "permissions, or name another folder. What was there before is untouched"
         ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Why the system refused, in a few words: libraries tell it on the last of their lines."""
+    told = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    last = re.sub(r"\x1b\[[0-9;]*m", "", str(told)).splitlines()[-1]
+    return re.sub(r"^[\s↳]+|\s*\(os error \d+\)$", "", last)
 
 
 @contextmanager

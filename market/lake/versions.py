@@ -37,7 +37,7 @@ from market.lake.contents import (
 )
 from market.lake.files import DataFile, as_action, digest_of
 from market.spec import Label, StoreSpec
-from market.storage import Folder
+from market.storage import Folder, reason_of
 from market.table.commits import CONFIGURATION, newest_version
 
 _SCHEMAS = {
@@ -300,8 +300,7 @@ def _damaged(root: Folder, number: int, why: str) -> StoreError:
 
 
 def _unwritable(root: Folder, error: Exception) -> StoreError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return StoreError(
-        f"{root}: cannot be written ({reason}); free space or fix permissions, or name another "
-        "--store. What was there before is untouched"
+        f"{root}: cannot be written ({reason_of(error)}); free space or fix permissions, or name "
+        "another --store. What was there before is untouched"
     )
