@@ -19,10 +19,9 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
-from market.errors import StoreError
+from market.errors import StoreError, reason_of
 from market.storage import Folder
 from market.table.files import Written, partition_of, scan_rows, write_part
-from market.table.opening import reason_of
 from market.table.schema import PARTITION_BY, SCHEMAS, SLOT, Kind
 
 COMMIT_ATTEMPTS = 20
