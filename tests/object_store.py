@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 
 import pytest
 
@@ -29,7 +29,7 @@ run_simple(sys.argv[2], int(sys.argv[1]), app, threaded=True)
 """
 
 
-@lru_cache(maxsize=None)
+@cache
 def endpoint(host: str = "127.0.0.1") -> str:
     """Where the server of this process's tests is, or will be once one asks for it."""
     with socket.socket() as free:
