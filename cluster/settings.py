@@ -17,6 +17,9 @@ from market.errors import ConfigError
 from market.settings import Path as Setting
 from market.settings import Place, Settings, SettingsT, group_of_path, nested, overlay, told
 
+USUAL_BASELINES = ("random-walk", "bootstrap", "bootstrap-driftless", "ewma", "fhs")
+"""What a model has to beat where nobody says otherwise."""
+
 
 def _replica_count(value: object) -> object:
     text = str(value)
@@ -66,6 +69,8 @@ class HowToForecast(Settings):
     collect: publish the raw paths, but keep closes to calibrate later forecasts by, as on does."""
     calibration_symbols: int = Field(32, ge=4)
     """Symbols per date whose raw closes are kept to calibrate by."""
+    calibration_baselines: tuple[str, ...] = USUAL_BASELINES
+    """Published instead where they did best; baselines of installed packages as well."""
     max_gap_sessions: int = Field(5, ge=0)
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
     allow_suspected_splits: bool = False

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 
 import pytest
 
@@ -25,26 +25,27 @@ def app(environ, start_response):
     with one_by_one:  # a store's conditional writes are atomic; moto looks first and writes then
         return [b"".join(inner(environ, start_response))]
 
-run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
+run_simple(sys.argv[2], int(sys.argv[1]), app, threaded=True)
 """
 
 
-@lru_cache(maxsize=1)
-def endpoint() -> str:
+@cache
+def endpoint(host: str = "127.0.0.1") -> str:
     """Where the server of this process's tests is, or will be once one asks for it."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+        free.bind((host, 0))
+        return f"http://{host}:{free.getsockname()[1]}"
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """The endpoint of a server that ends with the block. Skips where its packages are missing."""
+def serving(host: str = "127.0.0.1") -> Iterator[str]:
+    """The endpoint of a server that ends with the block, on one of this machine's addresses. Skips
+    where its packages are missing."""
     pytest.importorskip("s3fs")
     pytest.importorskip("moto")
-    there = endpoint()
+    there = endpoint(host)
     server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER, there.rpartition(":")[2]],
+        [sys.executable, "-c", _SERVER, there.rpartition(":")[2], host],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -59,10 +60,10 @@ def serving() -> Iterator[str]:
         server.wait()
 
 
-def environment() -> dict[str, str]:
+def environment(host: str = "127.0.0.1") -> dict[str, str]:
     """Variables under which every S3 client of a process finds the server."""
     return {
-        "AWS_ENDPOINT_URL": endpoint(),
+        "AWS_ENDPOINT_URL": endpoint(host),
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -71,9 +72,9 @@ def environment() -> dict[str, str]:
     }
 
 
-def make_bucket(name: str) -> str:
+def make_bucket(name: str, host: str = "127.0.0.1") -> str:
     """URL of a new bucket."""
-    put = urllib.request.Request(f"{endpoint()}/{name}", method="PUT")
+    put = urllib.request.Request(f"{endpoint(host)}/{name}", method="PUT")
     urllib.request.urlopen(put, timeout=60).close()
     return f"s3://{name}"
 
