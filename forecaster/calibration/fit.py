@@ -24,7 +24,7 @@ Array = npt.NDArray[np.float64]
 FIT_WINDOWS = 1200
 FIT_PATHS = 64
 """What a fit looks at: more windows of the same dates say little new."""
-MEMORY_WINDOWS = 400
+MEMORY_WINDOWS, MEMORY_PATHS = 400, 32
 """And the fit of how paths move, which needs whole paths."""
 
 
@@ -46,7 +46,7 @@ def fit(past: PastForecasts, *, movement: bool = True) -> Calibration:
     spread, pool, residual map, tracker, P(up), memory. Without `movement` the memory, which changes
     no single step, is left at 0.
     """
-    past = past.learnable().thinned(FIT_WINDOWS, FIT_PATHS)
+    past = past.only(MODEL, *POOLED).learnable().thinned(FIT_WINDOWS, FIT_PATHS)
     steps = fit_steps(past.horizon)
     at = steps - 1
     lags_K, unit_NK = past.overlap_H[at], past.unit_NH[:, at]
@@ -91,7 +91,7 @@ def fit(past: PastForecasts, *, movement: bool = True) -> Calibration:
     }  # fmt: skip
     if not movement:
         return _calibration(steps, **found)
-    few = past.thinned(MEMORY_WINDOWS, FIT_PATHS)
+    few = past.thinned(MEMORY_WINDOWS, MEMORY_PATHS)
     sources = [np.asarray(few.members[name], np.float64) for name in (MODEL, *POOLED)]
     made = calibrated_closes(sources, few.sigma_N, _calibration(steps, **found))
     source, _ = pooled(sources, weights)

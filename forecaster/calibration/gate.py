@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forecaster.calibration.closes import calibrated_closes
-from forecaster.calibration.fit import FIT_PATHS, FIT_WINDOWS, fit
+from forecaster.calibration.fit import FIT_PATHS, fit
 from forecaster.calibration.parameters import Calibration
 from forecaster.calibration.past import (
     MIN_DATES,
@@ -35,6 +35,8 @@ from forecaster.scores import window_crps
 Array = npt.NDArray[np.float64]
 
 FOLDS = 3
+GATE_WINDOWS = 600
+"""What the choice looks at: it compares means, and windows of one date say much the same."""
 RAW, CALIBRATED, UNCALIBRATED = "raw", "calibrated", "uncalibrated"
 
 
@@ -98,10 +100,11 @@ def relative_crps(past: PastForecasts) -> dict[str, Array]:
     The later half of the dates, in FOLDS blocks, is calibrated with a fit on what was known when
     each block began.
     """
-    past = past.learnable().thinned(FIT_WINDOWS, FIT_PATHS)
+    past = past.learnable().thinned(GATE_WINDOWS, FIT_PATHS)
     at = fit_steps(past.horizon) - 1
     days = past.as_of_D
     candidates = _different({k: each for k, each in past.members.items() if k != MODEL})
+    parts_of = (MODEL, *POOLED)
     edges = np.linspace(len(days) // 2, len(days), FOLDS + 1).round().astype(int)
     score_NK: dict[str, list[Array]] = {}
     date_N: list[npt.NDArray[np.int64]] = []
@@ -109,8 +112,8 @@ def relative_crps(past: PastForecasts) -> dict[str, Array]:
         if first == end:
             continue
         block = past.rows((past.date_N >= first) & (past.date_N < end))
-        calibration = fit(past.known_by(days[first]), movement=False)
-        parts = [block.members[name] for name in (MODEL, *POOLED)]
+        calibration = fit(past.only(*parts_of).known_by(days[first]), movement=False)
+        parts = [block.members[name] for name in parts_of]
         made = calibrated_closes(parts, block.sigma_N, calibration)
         members = {RAW: block.members[MODEL], CALIBRATED: made.close_NSH} | {
             name: block.members[name] for name in candidates

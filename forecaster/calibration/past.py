@@ -101,6 +101,10 @@ class PastForecasts:
                 out[h] = max(int(np.median(later)), 0)
         return out
 
+    def only(self, *names: str) -> PastForecasts:
+        """Some of the sources."""
+        return replace(self, members={name: self.members[name] for name in names})
+
     def rows(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> PastForecasts:
         """The chosen windows."""
         chosen = np.arange(len(self))[keep]
