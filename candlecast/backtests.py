@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from backtest import BacktestResult, BacktestSettings, run_backtest
+from backtest.currency import with_currency
+from backtest.figures.outside import Series, symbol_series
 from backtest.fills.costs import Costs
 from backtest.fills.terms import Terms
-from backtest.scores.forecasts import FORECAST_COLUMNS
-from backtest.scores.reading import DATE_COLUMNS
 from backtest.weights.settings import StrategySettings
 from candlecast.errors import speaks_python
-from candlecast.forecasts import Forecasts
 from candlecast.frames import Kind, as_kind, as_polars, import_options, kind_of
-from market.errors import BacktestInputError
-from market.importing.columns import usual_name
+from candlecast.given import decided_by, own_table, told_by_columns
+from market.exchange_sessions import sessions_per_year
 from market.importing.files import ImportOptions
 from market.importing.frames import read_frame
 from market.lake.history import MarketHistory
@@ -51,6 +50,8 @@ def backtest(
     groups: Mapping[str, str] | None = None,
     terms: Any = None,
     actions: Any = None,
+    benchmark: Any = None,
+    risk_free: Any = 0.0,
     **settings: Any,
 ) -> Backtest:
     """Trade scores, forecasts, weights, orders or signals after costs: decided at a close, filled
@@ -61,7 +62,8 @@ def backtest(
     symbol, date (known at that session's close; or an instant in UTC) and score, higher is better,
     dates increasing; or rows of a forecast table; or nothing with `momentum=` bars.
 
-    Instead of scores, frames of one's own: weights (date, symbol, weight; or date and a column per
+    Instead of scores, frames of one's own, which their columns tell apart or their keyword
+    names: weights (date, symbol, weight; or date and a column per
     symbol, or a pandas frame with the dates as its index), orders (time, symbol, one of shares,
     value and percent, perhaps side and limit), signals (time, symbol, entry, exit; an entry buys
     gross / k of the equity). Columns are those of `candlecast backtest --weights`, `--orders` and
@@ -71,7 +73,9 @@ def backtest(
     (`{"name": "topk", "k": 20}`). costs: some of backtest.Costs (`{"commission_bps": 2}`).
     groups: group of each symbol, for max_group. terms: a frame of what differs by symbol (limit,
     commission_bps, borrow_bps). actions: a frame of splits and dividends of raw prices (symbol,
-    session, split, dividend). settings: any other setting of
+    session, split, dividend). benchmark: a symbol of the bars, or a frame or series of levels by
+    date, to judge against; risk_free: a yearly rate (0.03), or a frame or series of them by date.
+    settings: any other setting of
     backtest.BacktestSettings, also without its group's name: k, rebalance, cash, lag, fill,
     participation, start, end …. venue, freq, tz, label, symbol, columns: as in `cc.forecast`.
 
@@ -82,15 +86,28 @@ def backtest(
     >>> result.metrics["sharpe"], result.to_html("tearsheet.html")
     """
     told = import_options(venue, freq, tz, label, symbol, columns)
-    priced, provenance, kind, held = _bars(bars, told)
-    given = _source(scores)
+    priced, provenance, kind, held, open_at = _bars(bars, told)
     own = {"weights": weights, "orders": orders, "signals": signals, "actions": actions}
-    tables = {name: _table(frame, name) for name, frame in own.items() if frame is not None}
+    kind_given = None if scores is None else told_by_columns(scores)
+    if kind_given is not None and own[kind_given] is None:
+        own[kind_given], scores = scores, None
+    given = decided_by(scores)
+    tables = {name: own_table(frame, name) for name, frame in own.items() if frame is not None}
     if "actions" in tables:
         provenance.pop("corporate actions", None)
+    rates = None if isinstance(risk_free, int | float) else _series(risk_free, "risk_free")
     chosen = BacktestSettings(
-        strategy=strategy, costs=Costs() if costs is None else costs, **settings
+        strategy=strategy,
+        costs=Costs() if costs is None else costs,
+        risk_free=risk_free if rates is None else 0.0,
+        **settings,
     )
+    chosen, money = with_currency(chosen, open_at, priced["symbol"].unique().sort().to_list())
+    against: Series | None = None
+    if isinstance(benchmark, str):
+        against = symbol_series(priced, benchmark, tables.get("actions", held))
+    elif benchmark is not None:
+        against = _series(benchmark, "benchmark")
     result = run_backtest(
         priced,
         given.forecasts,
@@ -103,7 +120,10 @@ def backtest(
         orders=tables.get("orders"),
         signals=tables.get("signals"),
         actions=tables.get("actions", held),
-        provenance={**provenance, **given.provenance},
+        sessions_per_year=sessions_per_year(open_at),
+        benchmark=against,
+        rates=rates,
+        provenance={**provenance, **given.provenance, **money},
     )
     return Backtest(result, kind)
 
@@ -154,16 +174,8 @@ class Backtest:
     @cached_property
     def equity(self) -> Any:
         """The account per bar: timestamp, close_utc, equity, cash, invested, and the equity of
-        both benchmarks."""
-        benchmarks = [self.result.equal_weight, self.result.buy_and_hold]
-        return self._handed(
-            self.result.strategy.daily.with_columns(
-                _upto(book.daily["equity"], self.result.strategy.daily.height).alias(
-                    book.name.lower().replace(" ", "_").replace("&", "and")
-                )
-                for book in benchmarks
-            )
-        )
+        the benchmarks."""
+        return self._handed(self.result.equity_of_all())
 
     def plot(self) -> go.Figure:
         """Equity of the strategy and its benchmarks.
@@ -235,15 +247,6 @@ class Backtest:
         return as_kind(frame, self.kind)
 
 
-class _Source(NamedTuple):
-    """What decides: forecasts, or scores."""
-
-    forecasts: pl.DataFrame | None = None
-    scores: pl.DataFrame | None = None
-    path_stats: pl.DataFrame | None = None
-    provenance: Mapping[str, str] = {}
-
-
 class _Priced(NamedTuple):
     """What is traded on."""
 
@@ -253,6 +256,8 @@ class _Priced(NamedTuple):
     kind: Kind
     actions: pl.DataFrame | None = None
     """Splits and dividends of a store of raw prices."""
+    venue: str | None = None
+    """Whose calendar the bars keep, where it was said or the store knows."""
 
 
 def _bars(bars: Any, told: ImportOptions) -> _Priced:
@@ -263,69 +268,21 @@ def _bars(bars: Any, told: ImportOptions) -> _Priced:
         history = held
     else:
         read = read_frame(as_polars(bars, "bars"), told, source="bars")
-        return _Priced(read.bars, {}, kind_of(bars) or "polars")
+        return _Priced(read.bars, {}, kind_of(bars) or "polars", venue=read.spec.venue)
     provenance = {"store": str(history.root), "version of the store": history.version}
     actions = history.traded_actions()
     if actions is not None:
         provenance["corporate actions"] = f"{actions.height:,} of the store, of its raw prices"
-    return _Priced(history.scan().collect(), provenance, getattr(bars, "kind", "polars"), actions)
+    kind: Kind = getattr(bars, "kind", "polars")
+    return _Priced(history.scan().collect(), provenance, kind, actions, history.spec.venue)
 
 
-def _table(frame: Any, what: str) -> pl.DataFrame:
-    """A frame of one's own: its columns in lower case where it is long, its dates named so."""
-    table = as_polars(frame, what)
-    lower = {name: name.strip().lower() for name in table.columns}
-    known = {name: low for name, low in lower.items() if low in DATE_COLUMNS}
-    if not known and "index" in lower:
-        known = {"index": "date"}
-    if "symbol" in lower.values():
-        known |= lower | known
-    return table.rename(known)
-
-
-def _source(scores: Any) -> _Source:
-    if scores is None:
-        return _Source()
-    if isinstance(scores, Forecasts):
-        return _Source(
-            forecasts=scores.steps.collect(),
-            path_stats=scores.path_stats.collect(),
-            provenance={"model": scores.model},
-        )
-    frame = as_polars(scores, "scores")
-    if set(FORECAST_COLUMNS) <= set(frame.columns):
-        return _Source(forecasts=frame)
-    return _Source(scores=_scores(frame))
-
-
-def _scores(frame: pl.DataFrame) -> pl.DataFrame:
-    """Columns by the names that backtest.scores.own.user_scores looks for."""
-    if not frame.height:
-        raise BacktestInputError("scores: the frame has no rows; expected symbol, date and score")
-    found = {usual_name(name): name for name in reversed(frame.columns)}
-    renamed: dict[str, str] = {}
-    for wanted in ("symbol", "score"):
-        if wanted not in frame.columns:
-            if wanted not in found:
-                raise BacktestInputError(
-                    f"scores: no column for {wanted}; found {', '.join(frame.columns)}. Expected "
-                    "symbol, date and score, one row per symbol and date"
-                )
-            renamed[found[wanted]] = wanted
-    if not any(name in frame.columns for name in DATE_COLUMNS):
-        if "timestamp" not in found:
-            raise BacktestInputError(
-                f"scores: no column for the date; found {', '.join(frame.columns)}. Expected "
-                "symbol, date and score, one row per symbol and date"
-            )
-        renamed[found["timestamp"]] = "date"
-    scores = frame.rename(renamed)
-    if not (scores["score"].dtype.is_numeric() or scores["score"].dtype == pl.Null):
-        raise BacktestInputError(
-            f"scores: the column score holds {scores['score'].dtype}, such as "
-            f"{scores['score'][0]!r}; expected numbers"
-        )
-    return scores
+def _series(values: Any, what: str) -> Series:
+    """A frame, or a pandas series with dates as its index, of values by date."""
+    if hasattr(values, "to_frame") and not hasattr(values, "columns"):
+        name = str(values.name) if values.name is not None else what
+        return Series(name, as_polars(values.to_frame("value").reset_index(), what))
+    return Series(what, as_polars(values, what))
 
 
 def _upto(series: pl.Series, height: int) -> pl.Series:
