@@ -2,6 +2,7 @@
 
     python benchmarks/bench_backtest.py            # every case, about three minutes
     python benchmarks/bench_backtest.py --case topk --case sweep
+    python benchmarks/bench_stops.py               # the same with stops
 
 Made-up prices, warm (every function has run once), medians of --repeats runs; where vectorbt runs
 too, its orders or figures are compared with ours before anything is timed.

@@ -1,65 +1,24 @@
-"""What happens to an account beside its orders: actions, payouts, and the lists it keeps.
-
-Functions of the arrays of one walk (see `kernels.simulate_nb`), called where something happens and
-not for every order: handing arrays over costs time.
+"""What happens to an account beside its orders: carrying, actions, payouts, and its end.
 
 Legend: N symbols, A corporate actions, T bars.
 """
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from backtest.fills.book import Book, Count, Money, fill_nb, without_nb
+from backtest.fills.compiled import inlined
 from backtest.fills.inputs import Inputs
+from backtest.fills.levels import bound_nb
+from backtest.fills.rules import Kind
 from backtest.fills.stats import Total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def miss_nb(
-    misses: Any, n: int, decided: int, t: int, c: int, weight: float, size: float, reason: int
-) -> int:
-    """Write down what did not trade while there is room; returns how many there are now."""
-    if n < len(misses):
-        miss = misses[n]
-        miss.decided, miss.row, miss.column = decided, t, c
-        miss.weight, miss.size, miss.reason = weight, size, reason
-    return n + 1
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def order_nb(
-    order: Any, decided: int, t: int, c: int,
-    size: float, reference: float, price: float, fee: float, kind: int,
-) -> None:  # fmt: skip
-    """Write down a fill. Called where there is room alone: the call itself costs time."""
-    order.decided, order.row, order.column, order.size = decided, t, c, size
-    order.reference, order.price, order.fee, order.kind = reference, price, fee, kind
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def without_nb(names_N: Any, n: int, c: int) -> int:
-    """Take c out of a list of n names, the order kept; returns how many are left."""
-    for i in range(n):
-        if names_N[i] == c:
-            names_N[i : n - 1] = names_N[i + 1 : n]
-            return n - 1
-    return n
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def still_held_nb(held_N: Any, n_held: int, shares_N: Any) -> int:
-    """Drop names without shares from the list of names held; returns how many are left."""
-    at = 0
-    for i in range(n_held):
-        held_N[at] = held_N[i]
-        at += shares_N[held_N[i]] != 0
-    return at
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def starts_nb(m: Inputs, targets: Any, set_: int, first: int) -> tuple[int, int, int, int]:
     """(payout, action, decision) that come first after bar `first` (a decision: at or after it),
     and the last bar of the session before, or -1."""
@@ -76,68 +35,94 @@ def starts_nb(m: Inputs, targets: Any, set_: int, first: int) -> tuple[int, int,
     return payout, action, r, before_row
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def since_nb(
-    row_A: Any, column_A: Any, split_A: Any, dividend_A: Any, action: int, row: int, c: int
-) -> tuple[float, float]:
+@inlined
+def owed_nb(b: Book, m: Inputs, config: Any, t: int, more: bool | None) -> tuple[float, float]:
+    """(borrow fee, funding) that positions owe for one bar, on their last marks."""
+    owed, funding, held_N = 0.0, 0.0, b.names_5N[Count.HELD]
+    for i in range(b.counts[Count.HELD]):
+        c = held_N[i]
+        value, fee = b.shares_N[c] * m.mark_TN[t - 1, c], config.borrow
+        if more is not None:
+            funding += value * config.funding
+            if len(m.borrow_N) > 0 and not isnan(m.borrow_N[c]):
+                fee = m.borrow_N[c]
+        owed += max(-value, 0.0) * fee
+    return owed, funding
+
+
+@inlined
+def act_nb(
+    b: Book, m: Inputs, config: Any, a: int, t: int, units: bool, exits: bool, more: bool | None
+) -> float:
+    """One corporate action; returns the funding it asks for."""
+    c = np.uintp(m.action_column_A[a])
+    split, dividend, funding = m.split_A[a], m.dividend_A[a], 0.0
+    if more is not None and len(m.funding_A) > 0 and b.shares_N[c] != 0:
+        funding = b.shares_N[c] * m.mark_TN[t - 1, c] * m.funding_A[a]
+    b.want_N[c] *= split
+    b.shares_N[c] *= split
+    b.money[Money.CASH] += b.shares_N[c] * dividend
+    b.totals[Total.DIVIDENDS] += b.shares_N[c] * dividend
+    if config.t_plus_one:
+        b.bought_N[c] *= split
+    if more is not None:
+        if exits:
+            b.basis_N[c] = b.basis_N[c] / split - dividend
+            b.peak_N[c] = b.peak_N[c] / split - dividend
+            bound_nb(b, config, c)
+        if units:
+            b.limit_N[c] = b.limit_N[c] / split - dividend
+    return funding
+
+
+@inlined
+def pay_out_nb(
+    b: Book, m: Inputs, config: Any, orders: Any, payout: int, t: int, units: bool, exits: bool
+) -> None:
+    """Pay a delisted name out at its settlement price."""
+    c = np.uintp(m.payout_column_S[payout])
+    without_nb(b, Count.LEFT, c)
+    size = b.shares_N[c]
+    if size != 0:
+        price = m.settle_price_N[c]
+        b.money[Money.CASH] += size * price
+        b.shares_N[c] = 0.0
+        without_nb(b, Count.HELD, c)
+        if units or exits:
+            b.opened_N[c] = 0
+        if exits:
+            bound_nb(b, config, c)
+        fill_nb(b, orders, -1, t, c, -size, price, price, 0.0, Kind.PAYOUT)
+
+
+@inlined
+def since_nb(m: Inputs, action: int, row: int, c: Any) -> tuple[float, float]:
     """(new shares per share, cash per new share) of c's actions after bar `row`, up to the
     action-th of all."""
     since, scale, dividend = action, 1.0, 0.0
-    while since > 0 and row_A[since - 1] > row:
+    while since > 0 and m.action_row_A[since - 1] > row:
         since -= 1
     for a in range(since, action):
-        if column_A[a] == c:
-            scale *= split_A[a]
-            dividend = dividend / split_A[a] + dividend_A[a]
+        if m.action_column_A[a] == c:
+            scale *= m.split_A[a]
+            dividend = dividend / m.split_A[a] + m.dividend_A[a]
     return scale, dividend
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def last_close_nb(
-    close: float, row_A: Any, column_A: Any, split_A: Any, dividend_A: Any,
-    action: int, row: int, c: int,
-) -> float:  # fmt: skip
+@inlined
+def last_close_nb(m: Inputs, action: int, row: int, c: Any) -> float:
     """c's close of bar `row` over the splits and less the dividends since."""
-    since = action
-    while since > 0 and row_A[since - 1] > row:
+    since, close = action, float(m.mark_TN[row, c])
+    while since > 0 and m.action_row_A[since - 1] > row:
         since -= 1
     for a in range(since, action):
-        if column_A[a] == c:
-            close = close / split_A[a] - dividend_A[a]
+        if m.action_column_A[a] == c:
+            close = close / m.split_A[a] - m.dividend_A[a]
     return close
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def gross_nb(
-    held_N: Any, n_held: int, shares_N: Any, fill_TN: Any, mark_TN: Any, t: int
-) -> tuple[float, float]:
-    """(value, gross exposure) of what is held at the bar's reference prices, or the last marks."""
-    value, gross = 0.0, 0.0
-    for i in range(n_held):
-        c = held_N[i]
-        price = float(fill_TN[t, c])
-        if np.isnan(price):
-            price = float(mark_TN[t - 1, c])
-        value += shares_N[c] * price
-        gross += abs(shares_N[c]) * price
-    return value, gross
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def sides_nb(held_N: Any, n_held: int, shares_N: Any, mark_TN: Any, t: int) -> tuple[float, float]:
-    """(gross exposure, value of the shorts, 0 or more) at the bar's marks."""
-    gross, shorted = 0.0, 0.0
-    for i in range(n_held):
-        value = shares_N[held_N[i]] * mark_TN[t, held_N[i]]
-        gross += abs(value)
-        shorted += max(-value, 0.0)
-    return gross, shorted
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def end_nb(
-    equity_T: Any, cash_T: Any, short_T: Any, totals: Any, walked: int, equity: float
-) -> None:
+@inlined
+def end_nb(equity_T: Any, cash_T: Any, short_T: Any, walked: int, equity: float) -> None:
     """Nothing is left after `walked` bars: the account stays as it is."""
-    totals[Total.RUIN] = walked
-    equity_T[walked:], cash_T[walked:], short_T[walked:] = equity, equity, 0.0
+    for t in range(walked, len(equity_T)):
+        equity_T[t], cash_T[t], short_T[t] = equity, equity, 0.0

@@ -30,7 +30,7 @@ def simulate_many_nb(
     """Many configurations in parallel; nothing per bar is kept.
 
     Returns statistics (C, K) and, per block of returns edge_B1[b]:edge_B1[b + 1], their sum and sum
-    of squares (C, 2, B). more: as for `simulate_nb`, None where no configuration needs more.
+    of squares (C, 2, B). more: as `simulate_nb` takes it, None where no configuration needs more.
     free: risk-free return of a bar.
     """
     out_CK = np.empty((len(configs_C), N_STATS))

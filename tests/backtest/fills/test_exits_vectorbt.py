@@ -1,17 +1,22 @@
-"""Stops and take-profits beside vectorbt's `from_signals`, where both mean the same: entries
-at the close, levels on the fill price, the stop before the take-profit.
+"""Stops, take-profits and both at once beside vectorbt's `from_signals`, where both mean the same:
+entries at the close in one account, levels on the fill price, the stop before the take-profit.
 
-Where they differ: ours also close on the bar of an entry at the open; a trailing stop of ours is
-compared with the plain stop, theirs replaces it; two orders of one bar are one in vectorbt;
-and our shares are fixed at the decision's close, so that rows, sides and prices are compared.
+Where they differ: ours also close on the bar of an entry at the open; a bar that opens beyond the
+take-profit fills there in ours, where theirs looks at the stop first; a trailing stop of ours is
+compared with the plain stop, theirs replaces it; and who gets the last of the cash is another rule.
+Our shares are fixed at the decision's close, so theirs are computed from our equity there, which is
+compared with theirs at the end.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backtest.fills.costs import Costs
 from backtest.fills.inputs import (
@@ -28,82 +33,102 @@ from backtest.fills.kernels import simulate_nb
 from backtest.fills.rules import Rules, Unit, configs
 from backtest.fills.stats import N_TOTALS
 
-COSTS = Costs(commission_bps=10, min_fee=0, slippage_bps=0)
-N_BARS, N = 120, 25
+N_BARS, N = 60, 12
+WEIGHT = 0.4 / N
+
+BRACKETS: list[tuple[dict[str, float], dict[str, Any]]] = [
+    ({"stop_loss": 0.03}, {"sl_stop": 0.03}),
+    ({"stop_loss": 0.1}, {"sl_stop": 0.1}),
+    ({"trailing_stop": 0.03}, {"sl_stop": 0.03, "sl_trail": True}),
+    ({"trailing_stop": 0.1}, {"sl_stop": 0.1, "sl_trail": True}),
+    ({"take_profit": 0.02}, {"tp_stop": 0.02}),
+    ({"take_profit": 0.1}, {"tp_stop": 0.1}),
+    ({"stop_loss": 0.1, "take_profit": 0.05}, {"sl_stop": 0.1, "tp_stop": 0.05}),
+    ({"stop_loss": 0.05, "take_profit": 0.15}, {"sl_stop": 0.05, "tp_stop": 0.15}),
+]
 
 
-def made(seed: int) -> tuple[np.ndarray, ...]:
-    """open, high, low, close and entries of independent columns; entries only while flat."""
+def made(seed: int, often: float) -> tuple[Inputs, np.ndarray]:
+    """Bars that trade at every name, orders at the close, and entries."""
     rng = np.random.default_rng(seed)
     close = 50 * np.exp(np.cumsum(rng.normal(0, 0.02, (N_BARS, N)), axis=0))
     open_ = np.vstack([close[:1], close[:-1]]) * np.exp(rng.normal(0, 0.01, close.shape))
     high = np.maximum(open_, close) * np.exp(np.abs(rng.normal(0, 0.01, close.shape)))
     low = np.minimum(open_, close) * np.exp(-np.abs(rng.normal(0, 0.01, close.shape)))
-    return open_, high, low, close, rng.random(close.shape) < 0.05
+    entry_TN = rng.random(close.shape) < often
+    entry_TN[0] = False
+    none = np.full((1, 1), np.nan)
+    m = Inputs(
+        close, low, high, none, none, np.ones((1, N)), close, np.arange(N_BARS), np.full(N, -1),
+        np.full(N, np.nan), NO_INTS, NO_INTS, NO_INTS, NO_INTS, NO_FLOATS, NO_FLOATS, open_TN=open_,
+    )  # fmt: skip
+    return m, entry_TN
 
 
-def ours(c: int, data: tuple[np.ndarray, ...], rules: Rules) -> list[tuple[int, float, float]]:
-    """(row, side, price) of every order of one column."""
-    open_, high, low, close, entries = (each[:, c : c + 1] for each in data)
-    rows = np.flatnonzero(entries[1:, 0])
+def ours(
+    m: Inputs, entry_TN: np.ndarray, rules: Rules, fee: float, side: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Orders and equity: entries of bar t are decided at the close before."""
+    rows = np.flatnonzero(entry_TN[1:].any(axis=1))
+    columns = [np.flatnonzero(entry_TN[t + 1]) for t in rows]
+    n = sum(len(each) for each in columns)
     plan = Targets(
         np.array([0, len(rows)]),
         rows,
-        np.arange(len(rows) + 1),
-        np.zeros(len(rows), np.int64),
-        np.ones(len(rows)),
-        np.full(len(rows), int(Unit.ENTER)),
-        np.full(len(rows), np.nan),
+        np.cumsum([0, *(len(each) for each in columns)]),
+        np.concatenate(columns),
+        np.full(n, side * WEIGHT),
+        np.full(n, int(Unit.ENTER)),
+        np.full(n, np.nan),
     )
-    none, alive = np.full((1, 1), np.nan), np.full(1, -1)
-    m = Inputs(
-        close.copy(), low.copy(), high.copy(), none, none, np.ones((1, 1)), close.copy(),
-        np.arange(N_BARS), alive, np.full(1, np.nan), NO_INTS, NO_INTS, NO_INTS, NO_INTS,
-        NO_FLOATS, NO_FLOATS, open_TN=open_.copy(),
-    )  # fmt: skip
-    many = configs([(0, COSTS, rules, 100.0)], 252)
+    costs = Costs(commission_bps=fee * 1e4, min_fee=0, slippage_bps=0)
+    many = configs([(0, costs, rules, 1e5)], 252)
     equity, cash, short = np.empty((3, N_BARS))
-    recorded = Recorded(np.zeros(500, ORDER), np.zeros(500, MISS))
+    recorded = Recorded(np.zeros(2 * N_BARS * N, ORDER), np.zeros(0, MISS))
     count, _ = simulate_nb(
         m, plan, many[0], 0, N_BARS - 1, equity, cash, short, np.zeros(N_TOTALS), recorded,
         more_of(m, plan, many),
     )  # fmt: skip
-    return [
-        (int(o["row"]), float(np.sign(o["size"])), float(o["price"]))
-        for o in recorded.orders[:count]
-    ]
+    orders = recorded.orders[:count]
+    return orders[np.lexsort((orders["column"], orders["row"]))], equity
 
 
-@pytest.mark.parametrize(
-    ("rules", "theirs"),
-    [
-        ({"stop_loss": 0.05}, {"sl_stop": 0.05}),
-        ({"trailing_stop": 0.05}, {"sl_stop": 0.05, "sl_trail": True}),
-        ({"take_profit": 0.06}, {"tp_stop": 0.06}),
-        ({"stop_loss": 0.04, "take_profit": 0.06}, {"sl_stop": 0.04, "tp_stop": 0.06}),
-    ],
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    bracket=st.sampled_from(BRACKETS),
+    often=st.sampled_from([0.02, 0.1, 0.5]),
+    fee=st.sampled_from([0.0, 0.001]),
+    side=st.sampled_from([1.0, -1.0]),
 )
-def test_the_same_orders_as_from_signals(rules: dict[str, float], theirs: dict[str, Any]) -> None:
+def test_the_same_orders_and_equity_as_from_signals(
+    seed: int,
+    bracket: tuple[dict[str, float], dict[str, Any]],
+    often: float,
+    fee: float,
+    side: float,
+) -> None:
     vbt = pytest.importorskip("vectorbt")
-    pd = pytest.importorskip("pandas")
-    data = made(7)
-    open_, high, low, close, entries = data
-    entries[0] = False
-    portfolio = vbt.Portfolio.from_signals(
-        pd.DataFrame(close), pd.DataFrame(entries), pd.DataFrame(np.zeros_like(entries)),
-        open=open_, high=high, low=low, fees=1e-3, init_cash=100.0, freq="D", engine="numba",
-        stop_entry_price="fillprice", stop_exit_price="stoplimit", upon_stop_exit="close",
-        **theirs,
-    )  # fmt: skip
-    records = portfolio.order_records
-    told = Rules(fill="close", **rules)  # type: ignore[arg-type]
-    for c in range(N):
-        own = records[records["col"] == c]
-        signed = np.where(own["side"] == 0, 1.0, -1.0)
-        expected = list(
-            zip(own["idx"].tolist(), signed.tolist(), own["price"].tolist(), strict=True)
-        )
-        found = ours(c, data, told)
-        assert len(found) == len(expected)
-        for a, b in zip(found, expected, strict=True):
-            assert a == pytest.approx(b, rel=1e-9)
+    m, entry_TN = made(seed, often)
+    rule, stop = bracket
+    rules = Rules(fill="close", short=side < 0, **rule)  # type: ignore[arg-type]
+    orders, equity = ours(m, entry_TN, rules, fee, side)
+    size = np.full(m.mark_TN.shape, np.nan)
+    size[1:] = equity[:-1, None] * WEIGHT / m.mark_TN[:-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        portfolio = vbt.Portfolio.from_signals(
+            m.mark_TN, entry_TN, np.zeros_like(entry_TN), open=m.open_TN, high=m.high_TN,
+            low=m.low_TN, size=size, fees=fee, init_cash=1e5, cash_sharing=True, group_by=True,
+            direction="longonly" if side > 0 else "shortonly", freq="D", engine="numba",
+            stop_entry_price="fillprice", stop_exit_price="stoplimit", upon_stop_exit="close",
+            **stop,
+        )  # fmt: skip
+        records, value = portfolio.order_records, np.asarray(portfolio.value())
+    records = records[np.lexsort((records["col"], records["idx"]))]
+    signed = np.where(records["side"] == 0, records["size"], -records["size"])
+    assert np.array_equal(orders["row"], records["idx"])
+    assert np.array_equal(orders["column"], records["col"])
+    np.testing.assert_allclose(orders["size"], signed, rtol=1e-9)
+    np.testing.assert_allclose(orders["price"], records["price"], rtol=1e-9)
+    np.testing.assert_allclose(orders["fee"], records["fees"], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(equity, value, rtol=1e-9)

@@ -1,9 +1,13 @@
-"""Stops in the scenarios that vectorbt's own tests publish numbers for (its from_signals, an entry
-at the first close): the same bar, price and size. Stops of 100% and more are left out, which
-`Rules` refuses. Only the numbers are theirs.
+"""The scenarios that vectorbt's own tests publish numbers for, where our rules can say the same:
+stops of from_signals after an entry at the first close, target percents and values of from_orders.
+The same bar, price and size. Left out are stops of 100% and more, which `Rules` refuses, and what
+no rule of ours means: target amounts and values, and percents of the cash left. Only the numbers
+are theirs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -22,6 +26,7 @@ from backtest.fills.inputs import (
 from backtest.fills.kernels import simulate_nb
 from backtest.fills.rules import Kind, Rules, Unit, configs
 from backtest.fills.stats import N_TOTALS
+from backtest.fills.vectorbt_rules import vectorbt_nb
 
 FREE = Costs(commission_bps=0, min_fee=0, slippage_bps=0)
 FALLING, RISING = (5.0, 4, 3, 2, 1), (1.0, 2, 3, 4, 5)
@@ -94,3 +99,84 @@ def test_stops_exit_where_vectorbt_says(
         if closed:
             assert closed[0]["size"] == pytest.approx(-size, rel=1e-12)
             assert closed[0]["kind"] in (Kind.STOP, Kind.TRAIL, Kind.TAKE)
+
+
+Order = tuple[int, float]
+"""Bar and signed shares; the price is the bar's close."""
+HALF_LONG: list[Order] = [(0, 50.0), (1, -12.5), (2, -6.25), (3, -3.90625), (4, -2.734375)]
+HALF_SHORT: list[Order] = [(0, -50.0), (1, 37.5), (2, 6.25), (3, 2.34375), (4, 1.171875)]
+AT_THE_CLOSE = Rules(lag=0, fill="close", allow_same_bar=True, short=True)
+
+
+def flat(close_TN: np.ndarray) -> Inputs:
+    """Bars that are their closes."""
+    none, n = np.full((1, 1), np.nan), close_TN.shape[1]
+    return Inputs(
+        close_TN, close_TN, close_TN, none, none, np.ones((1, n)), close_TN,
+        np.arange(len(close_TN)), np.full(n, -1), np.full(n, np.nan), NO_INTS, NO_INTS, NO_INTS,
+        NO_INTS, NO_FLOATS, NO_FLOATS, open_TN=close_TN,
+    )  # fmt: skip
+
+
+def every_bar(weight_TN: np.ndarray, unit: Unit = Unit.TARGET) -> Targets:
+    """One decision a bar that lists every name; NaN: no decision on that bar."""
+    rows = np.flatnonzero(np.isfinite(weight_TN[:, 0]))
+    n = weight_TN.shape[1]
+    plan = Targets(
+        np.array([0, len(rows)]), rows, np.arange(len(rows) + 1) * n,
+        np.tile(np.arange(n), len(rows)), weight_TN[rows].ravel(),
+    )  # fmt: skip
+    if unit == Unit.TARGET:
+        return plan
+    of_each = np.full(len(plan.weight_M), int(unit))
+    return plan._replace(unit_M=of_each, limit_M=np.full(len(of_each), np.nan))
+
+
+def by_our_rules(m: Inputs, plan: Targets) -> np.ndarray:
+    many, n_bars = configs([(0, FREE, AT_THE_CLOSE, 100.0)], 252), len(m.mark_TN)
+    recorded = Recorded(np.zeros(99, ORDER), np.zeros(9, MISS))
+    count, _ = simulate_nb(
+        m, plan, many[0], 0, n_bars - 1, *np.empty((3, n_bars)), np.zeros(N_TOTALS), recorded,
+        more_of(m, plan, many),
+    )  # fmt: skip
+    return recorded.orders[:count]
+
+
+def by_theirs(m: Inputs, plan: Targets) -> np.ndarray:
+    config, n_bars = configs([(0, FREE, AT_THE_CLOSE, 100.0)], 252)[0], len(m.mark_TN)
+    recorded = Recorded(np.zeros(99, ORDER), np.zeros(9, MISS))
+    count = vectorbt_nb(
+        m.fill_TN, m.mark_TN, plan, config, np.nan, False, 0, n_bars - 1,
+        *np.empty((2, n_bars)), recorded,
+    )  # fmt: skip
+    return recorded.orders[:count]
+
+
+@pytest.mark.parametrize("walk", [by_our_rules, by_theirs])
+@pytest.mark.parametrize(("weight", "expected"), [(0.5, HALF_LONG), (-0.5, HALF_SHORT)])
+def test_target_percents_of_from_orders(
+    walk: Callable[[Inputs, Targets], np.ndarray], weight: float, expected: list[Order]
+) -> None:
+    made = walk(flat(np.array(RISING)[:, None]), every_bar(np.full((5, 1), weight)))
+    assert made["row"].tolist() == [row for row, _ in expected]
+    np.testing.assert_allclose(made["size"], [size for _, size in expected], rtol=1e-12)
+    np.testing.assert_allclose(made["price"], RISING, rtol=1e-12)
+
+
+@pytest.mark.parametrize("walk", [by_our_rules, by_theirs])
+def test_targets_that_change_hands_in_one_account(
+    walk: Callable[[Inputs, Targets], np.ndarray],
+) -> None:
+    held_TN = np.array([[0, 30, 70], [70, 0, 30], [30, 70, 0], [0, 30, 70], [70, 30, 0]], float)
+    made = walk(flat(np.ones((5, 3))), every_bar(held_TN / 100))
+    shares_TN = np.zeros((5, 3))
+    np.add.at(shares_TN, (made["row"], made["column"]), made["size"])
+    np.testing.assert_allclose(np.cumsum(shares_TN, axis=0), held_TN, atol=1e-9)
+
+
+def test_values_of_from_orders() -> None:
+    value_TN = np.array([1, -1, np.nan, 1, -1])[:, None]
+    made = by_our_rules(flat(np.array(RISING)[:, None]), every_bar(value_TN, Unit.VALUE))
+    assert made["row"].tolist() == [0, 1, 3, 4]
+    np.testing.assert_allclose(made["size"], [1.0, -0.5, 0.25, -0.2], rtol=1e-12)
+    np.testing.assert_allclose(made["price"], [1.0, 2.0, 4.0, 5.0], rtol=1e-12)
