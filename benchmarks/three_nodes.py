@@ -6,9 +6,10 @@ Three raylets, each in a network namespace of its own with an address of its own
 namespace with its own /tmp and home: no node sees a file of another one. Histories, tables, series,
 checkpoints and staging lie in an S3 server on the bridge between them. Ray's token authentication
 is on. In every job a node that is not the head is killed while it works, and what comes of it must
-equal what an undisturbed run on this machine makes (of a training with two workers: to 1e-5). `messages` counts the seconds to
-an answer where the token is another one, a node has no credentials of the store, or there is no
-head. Linux and root only. Prints one JSON line per job; exit code 1 where anything differs.
+equal what an undisturbed run on this machine makes (of a training with two workers: to 1e-5).
+`messages` counts the seconds to an answer where the token is another one, a node has no credentials
+of the store, or there is no head. Linux and root only. Prints one JSON line per job; exit code 1
+where anything differs.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ class Jobs:
     def _here(self, command: str, flags: dict[str, object]) -> None:
         """The undisturbed run, on this machine alone."""
         subprocess.run(
-            [sys.executable, "-c", _COMMAND, *command.split(), "--quiet", *_words(flags)],
+            [sys.executable, "-c", _COMMAND, *command.split(), "--quiet", *map(str, _words(flags))],
             check=True, cwd=self.here,
         )  # fmt: skip
 
