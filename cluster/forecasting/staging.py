@@ -79,7 +79,7 @@ class ShardFiles:
         for kind, writer in self._writers.items():
             writer.close()
             self._streams[kind].close()
-        manifest = {
+        manifest: dict[str, Any] = {
             "files": {kind: self._name(kind) for kind in self._writers},
             "hashes": {kind: stream.digest for kind, stream in self._streams.items()},
             "results": [asdict(r) | {"as_of": r.as_of.isoformat()} for r in results],

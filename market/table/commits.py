@@ -140,7 +140,7 @@ def _attempt(
         actions = [write_part(folder, kind, model_id, day, own, 0)]
     require()
     handle.create_write_transaction(
-        actions,
+        [*actions],
         mode="overwrite" if kind == "steps" else "append",
         schema=handle.schema(),
         partition_by=list(PARTITION_BY),
