@@ -366,8 +366,8 @@ def _store(seed: int) -> Iterator[Faults]:
     from tests.object_store import environment, make_bucket, serving
 
     with serving() as endpoint, faulty(endpoint, seed) as faults:
-        os.environ.update(environment(endpoint))
-        make_bucket(endpoint, "soak")
+        os.environ.update(environment())
+        make_bucket("soak")
         yield faults
 
 

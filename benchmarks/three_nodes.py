@@ -290,13 +290,14 @@ def main() -> int:
     with ExitStack() as stack:
         here = Path(tempfile.mkdtemp(prefix="candlecast-nodes-"))
         stack.callback(shutil.rmtree, here, ignore_errors=True)
-        endpoint = stack.enter_context(serving(stack.enter_context(bridge())))
-        os.environ.update(environment(endpoint))
-        bucket = make_bucket(endpoint, "nodes")
+        host = stack.enter_context(bridge())
+        stack.enter_context(serving(host))
+        os.environ.update(environment(host))
+        bucket = make_bucket("nodes", host)
         token = secrets.token_hex(32)
         nodes = []
         for number in (1, 2, 3):
-            nodes.append(Node(number, token, environment(endpoint)))
+            nodes.append(Node(number, token, environment(host)))
             stack.callback(nodes[-1].remove)
         nodes[0].start()
         for node in nodes[1:]:

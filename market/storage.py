@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from market.errors import StoreError
+from market.errors import StoreError, reason_of
 
 _PARTIAL = ".candlecast-partial"
 _LOCK = ".candlecast-lock"
@@ -282,7 +282,7 @@ def writing(place: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{place}: cannot be written ({error.strerror or error}); free space or fix "
+            f"{place}: cannot be written ({reason_of(error)}); free space or fix "
             "permissions, or name another folder. What was there before is untouched"
         ) from error
 

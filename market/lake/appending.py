@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from market.actions.table import ACTION_SCHEMA, merge_actions
-from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
+from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, in_order
 from market.calendars import sessions_and_closes
 from market.errors import StoreError
 from market.fields import FEATURES
@@ -33,7 +33,7 @@ from market.lake.files import (
     write_file,
 )
 from market.lake.lock import discard, undone, writer_lock
-from market.lake.shelves import Shelves
+from market.lake.shelves import Shelves, parts_by_bucket
 from market.lake.versions import create, current_version, load, publish
 from market.spec import StoreSpec
 from market.storage import Folder, is_url, writing
@@ -305,18 +305,13 @@ def write_bars(
         bars = shelves.bars(shelf).select(BAR_SCHEMA.names())
         if not bars.height:
             return
-        own = {name: bucket_of(name, contents.buckets) for name in bars["symbol"].unique()}
-        bucket_by_row = pl.col("symbol").replace_strict(own, return_dtype=pl.Int32)
-        parts = bars.with_columns(bucket_by_row.alias("bucket")).partition_by(
-            "bucket", as_dict=True, include_key=False
-        )
-        for (number,), rows in parts.items():
-            bucket, part = int(number), rows
+        for bucket, part in parts_by_bucket(bars, contents.buckets):
             old = kept.get(bucket, [])
             if old and (bucket in rewritten or len(old) >= _FILES_PER_BUCKET):
                 stored = read_files(root, old, BAR_SCHEMA)
                 part, old = pl.concat([stored.join(part, on=key, how="anti"), part]), []
-            part = part.sort("symbol", "close_utc")
+            if not in_order(part, "close_utc"):
+                part = part.sort("symbol", "close_utc")
             kept[bucket] = [*old, write_file(root, "bars", part, bucket=bucket)]
         shelves.drop(shelf)
 

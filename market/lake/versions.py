@@ -25,7 +25,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from market.actions.table import ACTION_SCHEMA
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
-from market.errors import StoreError
+from market.errors import StoreError, reason_of
 from market.lake.contents import (
     FORMAT,
     RECORD,
@@ -39,7 +39,6 @@ from market.lake.files import DataFile, as_action, digest_of
 from market.spec import Label, StoreSpec
 from market.storage import Folder
 from market.table.commits import CONFIGURATION, newest_version
-from market.table.opening import reason_of
 
 _SCHEMAS = {
     "bars": pl.Schema({**BAR_SCHEMA, "bucket": pl.Int32()}),

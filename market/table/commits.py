@@ -19,10 +19,9 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from market.errors import StoreError
+from market.errors import StoreError, reason_of
 from market.storage import Folder
 from market.table.files import Written, partition_of, scan_rows, write_part
-from market.table.opening import reason_of
 from market.table.schema import PARTITION_BY, SCHEMAS, SLOT, Kind
 
 COMMIT_ATTEMPTS = 20
