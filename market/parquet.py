@@ -22,9 +22,9 @@ def packed(
 ) -> bytes:
     """The file, compressed, its pages with checksums; the same rows give the same bytes.
 
-    dictionary: columns that keep one; without, those whose first rows repeat themselves. For others,
-    such as statistics, it would be built, found too large and thrown away: two thirds of the time.
-    steps: columns that go on by steps, packed as differences.
+    dictionary: columns that keep one; without, those whose first rows repeat themselves. For
+    others, such as statistics, it would be built, found too large and thrown away: two thirds of
+    the time. steps: columns that go on by steps, packed as differences.
     """
     if dictionary is None:
         head = rows.head(_LOOKED_AT)
