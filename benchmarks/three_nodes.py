@@ -74,9 +74,10 @@ class Node:
         self.ip = f"{PREFIX}.{10 + number}"
         self.token, self.store = token, store
         _sh("ip", "netns", "add", self.name)
-        _sh("ip", "link", "add", f"ccveth{number}", "type", "veth", "peer", "name", "eth0",
+        self._wire = f"ccveth{number}"
+        _sh("ip", "link", "add", self._wire, "type", "veth", "peer", "name", "eth0",
             "netns", self.name)  # fmt: skip
-        _sh("ip", "link", "set", f"ccveth{number}", "master", BRIDGE, "up")
+        _sh("ip", "link", "set", self._wire, "master", BRIDGE, "up")
         for words in (
             ["addr", "add", f"{self.ip}/24", "dev", "eth0"],
             ["link", "set", "eth0", "up"],
@@ -134,6 +135,7 @@ class Node:
         self.kill()
         self._holder.kill()
         self._holder.wait()
+        _sh("ip", "link", "del", self._wire)
         _sh("ip", "netns", "del", self.name)
 
     def _inside(self) -> int:
@@ -252,7 +254,7 @@ class Jobs:
     def _here(self, command: str, flags: dict[str, object]) -> None:
         """The undisturbed run, on this machine alone."""
         subprocess.run(
-            [sys.executable, "-c", _COMMAND, *command.split(), "--quiet", *_words(flags)],
+            [sys.executable, "-c", _COMMAND, *command.split(), "--quiet", *map(str, _words(flags))],
             check=True, cwd=self.here,
         )  # fmt: skip
 

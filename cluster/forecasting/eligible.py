@@ -114,6 +114,10 @@ def on_the_cluster(stack: ExitStack, settings: ForecastSettings) -> Looking:
                 settings.replicas, len(wanted), settings.address, settings.gpus_per_replica
             )
         )
+        if settings.address is not None:
+            from cluster.forecasting.visibility import require_visible
+
+            require_visible(look.history)  # before a task on a node without it ends in an error
         yield from by_tasks(look, wanted)
 
     return looking

@@ -79,11 +79,12 @@ class ShardFiles:
         for kind, writer in self._writers.items():
             writer.close()
             self._streams[kind].close()
-        manifest = {
+        manifest: dict[str, Any] = {
             "files": {kind: self._name(kind) for kind in self._writers},
             "hashes": {kind: stream.digest for kind, stream in self._streams.items()},
             "results": [asdict(r) | {"as_of": r.as_of.isoformat()} for r in results],
         }
+        manifest["manifest"] = _hash_of(manifest)
         self._staging.write(f"{self._key}.json", json.dumps(manifest).encode())
 
     def _name(self, kind: Kind) -> str:
@@ -136,6 +137,8 @@ class FinishedShard:
         """The finished shard, or None where it is unfinished or its files are damaged or gone."""
         try:
             manifest = json.loads(staging.read(f"{key}.json"))
+            if manifest.pop("manifest") != _hash_of(manifest):
+                return None
             results = tuple(
                 DateResult(**{**r, "as_of": datetime.fromisoformat(r["as_of"])})
                 for r in manifest["results"]
@@ -150,3 +153,7 @@ class FinishedShard:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return cls(files, results)
+
+
+def _hash_of(manifest: dict[str, Any]) -> str:
+    return blake2b(json.dumps(manifest, sort_keys=True).encode(), digest_size=16).hexdigest()

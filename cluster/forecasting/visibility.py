@@ -23,14 +23,18 @@ from market.table.forecasts import ForecastTable
 _ANSWER_SECONDS = 30.0
 
 
-def require_visible(history: MarketHistory, table: ForecastTable, run_id: str) -> None:
-    """Raises StoreError naming the first node that cannot see the history, or the table's folder.
+def require_visible(
+    history: MarketHistory, table: ForecastTable | None = None, run_id: str = ""
+) -> None:
+    """Raises StoreError naming the first node that cannot see the history, or the table's folder,
+    where a table is given whose record of a run is written.
 
     A node that joins later, or does not answer, is not waited for: its own reads name what they
     miss.
     """
     places = {"history": log_entry(history.root, history.version)}
-    places["forecast table"] = table.folder.at(f"runs/{run_id}.json")
+    if table is not None:
+        places["forecast table"] = table.folder.at(f"runs/{run_id}.json")
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     own = ray.get_runtime_context().get_node_id()
     others = [node for node in nodes if node["Alive"] and node["NodeID"] != own]

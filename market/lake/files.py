@@ -17,11 +17,11 @@ from hashlib import blake2b, file_digest
 from pathlib import Path, PurePosixPath
 
 import polars as pl
-import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from market.bars import BAR_SCHEMA
 from market.errors import ConfigError, StoreError
+from market.parquet import packed
 from market.storage import Folder
 
 BUCKETS = 64
@@ -81,19 +81,7 @@ def write_file(
 
     bucket: of bars. number: of other tables' files, which are read in this order.
     """
-    buffer = io.BytesIO()
-    pq.write_table(
-        rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
-        buffer,
-        compression="zstd",
-        use_dictionary=[name for name in _NAMES if name in rows.columns],
-        column_encoding=dict.fromkeys(
-            (name for name in _STEPS if name in rows.columns), "DELTA_BINARY_PACKED"
-        ),
-        row_group_size=_ROWS_PER_GROUP,
-        write_page_checksum=True,
-    )
-    content = buffer.getvalue()
+    content = packed(rows, _ROWS_PER_GROUP, dictionary=_NAMES, steps=_STEPS)
     digest = blake2b(content, digest_size=16).hexdigest()
     name = f"{number:06}-{digest}" if bucket is None else f"bucket={bucket}/{digest}"
     path = f"{table}/{name}.parquet"

@@ -9,6 +9,7 @@ that lost the race leaves nothing that a reader could mistake for the winner's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,6 @@ from datetime import date
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction
 
 from market.errors import StoreError, reason_of
 from market.storage import Folder
@@ -25,6 +25,9 @@ from market.table.files import Written, partition_of, scan_rows, write_part
 from market.table.schema import PARTITION_BY, SCHEMAS, SLOT, Kind
 
 COMMIT_ATTEMPTS = 20
+_PATIENCE = 4
+"""Times that an object store's failure is met with another try, beside those of its client."""
+_PAUSE_SECONDS = 0.25
 CONFIGURATION = {
     # Ten years: whatever version a record, a pointer or a reader names can be read until then.
     "delta.logRetentionDuration": "interval 3650 days",
@@ -72,67 +75,82 @@ def commit_rows(
     that write a partition of `steps` share one, beside their own.
     Raises StoreError where the table cannot be written, with nothing of it changed.
     """
-    app_id = f"forecast:{run_id}:{day.isoformat()}"
-    partition = partition_of(model_id, day)
+    kept = {} if handles is None else handles
     folder = root / kind
-    written = given if isinstance(given, Written) else None
-    kept_handles = {} if handles is None else handles
-    for _ in range(COMMIT_ATTEMPTS):
-        handle = kept_handles[kind] = _up_to_date(root, kind, kept_handles.pop(kind, None))
-        last_version = handle.transaction_version(app_id)
-        there = scan_rows(handle, folder).filter(
-            pl.col("model_id") == model_id, pl.col("as_of_date") == day
-        )
-        replaced: set[str] = set()
-        kept = None
-        if kind == "steps":
-            slots = (given.slots if isinstance(given, Written) else given).select(SLOT).unique()
-            shown = there.select("run_id", *SLOT).unique().collect()
-            same_slot = shown.join(slots, on=SLOT, how="semi", nulls_equal=True)
-            holders = set(same_slot["run_id"])
-            done = last_version is not None and holders == {run_id}
-            replaced = holders - {run_id}
-            if same_slot.height < shown.height:
-                # Another as_of or venue of the session stays: an overwrite takes it along.
-                kept = there.join(slots.lazy(), on=SLOT, how="anti", nulls_equal=True).collect()
-        else:
-            done = run_id in set(there.select("run_id").unique().collect()["run_id"])
-        if done:
-            return Committed(new=False), handle.version()
-        transaction = _next(handle, app_id)
-        shared = [_next(handle, f"partition:{model_id}:{day}")] if kind == "steps" else []
-        beside: list[AddAction] = []
+    for attempt in range(COMMIT_ATTEMPTS):
         try:
-            if written is None:
-                assert isinstance(given, pl.DataFrame)
-                own = given if kept is None else pl.concat([kept.select(given.columns), given])
-                beside = [write_part(folder, kind, model_id, day, own, 0)]
-            elif kept is not None:
-                beside = [write_part(folder, kind, model_id, day, kept, len(written.actions))]
-            require()
-            handle.create_write_transaction(
-                [*(written.actions if written is not None else ()), *beside],
-                mode="overwrite" if kind == "steps" else "append",
-                schema=handle.schema(),
-                partition_by=list(PARTITION_BY),
-                partition_filters=[(key, "=", value) for key, value in partition.items()]
-                if kind == "steps"
-                else None,
-                commit_properties=CommitProperties(app_transactions=[transaction, *shared]),
-                post_commithook_properties=_AFTERWARDS,
-            )
+            handle = kept[kind] = _up_to_date(root, kind, kept.pop(kind, None))
+            return _attempt(handle, folder, kind, run_id, model_id, day, given, require)
         except CommitFailedError:
             # Or this very commit was written and the store's answer lost: no file goes here.
-            kept_handles.pop(kind)
-            continue
+            kept.pop(kind, None)
         except (DeltaError, OSError) as error:
-            raise _unwritable(folder.url, error) from error
-        version = _version_of(handle.version(), folder, transaction)
-        return Committed(new=True, replaced=tuple(sorted(replaced))), version
+            kept.pop(kind, None)
+            if folder.path is not None or attempt >= _PATIENCE:
+                raise _unwritable(folder.url, error) from error
+            time.sleep(_PAUSE_SECONDS * 2**attempt)  # an object store may answer better later
     raise StoreError(
         f"{folder}: {COMMIT_ATTEMPTS} attempts to commit {day} lost against other writers; run "
         "the same command again"
     )
+
+
+def _attempt(
+    handle: DeltaTable,
+    folder: Folder,
+    kind: Kind,
+    run_id: str,
+    model_id: str,
+    day: date,
+    given: pl.DataFrame | Written,
+    require: Callable[[], object],
+) -> tuple[Committed, int]:
+    """One look at the table, and one transaction unless the rows are there."""
+    app_id = f"forecast:{run_id}:{day.isoformat()}"
+    partition = partition_of(model_id, day)
+    last_version = handle.transaction_version(app_id)
+    there = scan_rows(handle, folder).filter(
+        pl.col("model_id") == model_id, pl.col("as_of_date") == day
+    )
+    replaced: set[str] = set()
+    kept = None
+    if kind == "steps":
+        slots = (given.slots if isinstance(given, Written) else given).select(SLOT).unique()
+        shown = there.select("run_id", *SLOT).unique().collect()
+        same_slot = shown.join(slots, on=SLOT, how="semi", nulls_equal=True)
+        holders = set(same_slot["run_id"])
+        done = last_version is not None and holders == {run_id}
+        replaced = holders - {run_id}
+        if same_slot.height < shown.height:
+            # Another as_of or venue of the session stays: an overwrite takes it along.
+            kept = there.join(slots.lazy(), on=SLOT, how="anti", nulls_equal=True).collect()
+    else:
+        done = run_id in set(there.select("run_id").unique().collect()["run_id"])
+    if done:
+        return Committed(new=False), handle.version()
+    transaction = _next(handle, app_id)
+    shared = [_next(handle, f"partition:{model_id}:{day}")] if kind == "steps" else []
+    if isinstance(given, Written):
+        actions = list(given.actions)
+        if kept is not None:
+            actions.append(write_part(folder, kind, model_id, day, kept, len(actions)))
+    else:
+        own = given if kept is None else pl.concat([kept.select(given.columns), given])
+        actions = [write_part(folder, kind, model_id, day, own, 0)]
+    require()
+    handle.create_write_transaction(
+        [*actions],
+        mode="overwrite" if kind == "steps" else "append",
+        schema=handle.schema(),
+        partition_by=list(PARTITION_BY),
+        partition_filters=[(key, "=", value) for key, value in partition.items()]
+        if kind == "steps"
+        else None,
+        commit_properties=CommitProperties(app_transactions=[transaction, *shared]),
+        post_commithook_properties=_AFTERWARDS,
+    )
+    version = _version_of(handle.version(), folder, transaction)
+    return Committed(new=True, replaced=tuple(sorted(replaced))), version
 
 
 def _next(handle: DeltaTable, app_id: str) -> Transaction:
@@ -165,21 +183,17 @@ def _up_to_date(root: Folder, kind: Kind, handle: DeltaTable | None) -> DeltaTab
 
 def _open_or_create(root: Folder, kind: Kind) -> DeltaTable:
     place = root.at(kind)
-    try:
-        if not DeltaTable.is_deltatable(place):
-            if root.path is not None:
-                (root.path / kind).mkdir(parents=True, exist_ok=True)
-            DeltaTable.create(
-                place,
-                schema=pl.DataFrame(schema=SCHEMAS[kind]).to_arrow().schema,
-                partition_by=list(PARTITION_BY),
-                mode="ignore",
-                configuration=CONFIGURATION
-                | ({} if kind == "steps" else {"delta.appendOnly": "true"}),
-            )
-        handle = DeltaTable(place)
-    except (DeltaError, OSError) as error:
-        raise _unwritable(place, error) from error
+    if not DeltaTable.is_deltatable(place):
+        if root.path is not None:
+            (root.path / kind).mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(
+            place,
+            schema=pl.DataFrame(schema=SCHEMAS[kind]).to_arrow().schema,
+            partition_by=list(PARTITION_BY),
+            mode="ignore",
+            configuration=CONFIGURATION | ({} if kind == "steps" else {"delta.appendOnly": "true"}),
+        )
+    handle = DeltaTable(place)
     found = {column.name for column in handle.schema().fields}
     ours = set(SCHEMAS[kind].names())
     if found != ours:

@@ -21,12 +21,12 @@ from hashlib import blake2b
 from urllib.parse import unquote
 
 import polars as pl
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from polars.io.plugins import register_io_source
 
 from market.errors import StoreError
+from market.parquet import packed
 from market.storage import Folder
 from market.table.schema import PARTITION_BY, ROW_ORDER, SCHEMAS, Kind
 
@@ -70,15 +70,7 @@ def write_rows(
     partition: its columns as Delta spells them. number: of several files, which are read in this
     order. Raises StoreError where it cannot be written.
     """
-    buffer = io.BytesIO()
-    pq.write_table(
-        rows.drop(*partition).to_arrow(compat_level=pl.CompatLevel.oldest()),
-        buffer,
-        compression="zstd",
-        row_group_size=_ROWS_PER_GROUP,
-        write_page_checksum=True,
-    )
-    content = buffer.getvalue()
+    content = packed(rows.drop(*partition), _ROWS_PER_GROUP)
     # A folder's name says nothing to a reader: the log holds the values.
     where = "/".join(
         f"{key}={re.sub(r'[^A-Za-z0-9_.-]', '_', partition[key])}" for key in partition

@@ -179,8 +179,7 @@ class ForecastTable:
 
     def write_run(self, record: RunRecord) -> None:
         """Replace the record of a run in one step."""
-        content = record.model_dump_json(indent=1).encode()
-        self.folder.write(f"runs/{record.run_id}.json", content)
+        self.folder.write(f"runs/{record.run_id}.json", records.encode(record))
 
     def write_plan(self, run_id: str, plan: pl.DataFrame) -> None:
         """Store what a run set out to do."""

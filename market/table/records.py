@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from market.table.opening import open_table
 from market.table.schema import FORMAT, KINDS, Kind, Published, RunRecord
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
+_CHECKSUM = "checksum"
 _PUBLISH_ATTEMPTS = 100
 """Of two publishers at once one moves the pointer, so that each attempt lost is a night newer."""
 
@@ -64,7 +66,7 @@ def publish(root: Folder, night: Published) -> bool:
     """Move a pointer forward; False where it points to this night, or to a later one."""
     name, content = (
         pointer(night.model_id, night.venue, night.freq),
-        night.model_dump_json(indent=1).encode(),
+        encode(night),
     )
     for _ in range(_PUBLISH_ATTEMPTS):
         try:
@@ -120,6 +122,12 @@ def versions_at(root: Folder, version: int | None, time: datetime | None) -> dic
     return versions
 
 
+def encode(record: BaseModel) -> bytes:
+    """A record as it is stored: JSON, with a checksum of the rest beside it."""
+    told = json.loads(record.model_dump_json())
+    return json.dumps({**told, _CHECKSUM: _hash(told)}, indent=1).encode()
+
+
 def decode(model: type[RecordT], folder: Folder, name: str) -> RecordT:
     """A stored record. Raises StoreError where it is damaged or written by newer code."""
     return decode_content(model, folder.read(name), folder.at(name))
@@ -128,13 +136,17 @@ def decode(model: type[RecordT], folder: Folder, name: str) -> RecordT:
 def decode_content(model: type[RecordT], content: bytes, place: str) -> RecordT:
     """A record from its bytes; see decode."""
     try:
-        found = int(json.loads(content).get("format", 1))
+        told = json.loads(content)
+        checksum = told.pop(_CHECKSUM, None)  # older code wrote none
+        found = int(told.get("format", 1))
         if found > FORMAT:
             raise StoreError(
                 f"{place}: format {found}, written by a newer candlecast; this one reads "
                 f"up to {FORMAT}: update it"
             )
-        return model.model_validate_json(content)
+        if checksum not in (None, _hash(told)):
+            raise ValueError("it does not fit its checksum")
+        return model.model_validate_json(json.dumps(told))
     except StoreError:
         raise
     except (ValidationError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -147,6 +159,10 @@ def decode_content(model: type[RecordT], content: bytes, place: str) -> RecordT:
             f"{place}: not a run record ({where}: {what}); it was damaged or written "
             "by another version of candlecast. Move it away to run again"
         ) from error
+
+
+def _hash(told: dict[str, object]) -> str:
+    return blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -17,8 +17,8 @@ KINDS = ("replica", "reader", "driver", "commit")
 def test_four_kinds_of_kill_leave_the_undisturbed_table() -> None:
     done = subprocess.run(
         [
-            sys.executable, "benchmarks/soak_faults.py", "--symbols", "30", "--paths", "4",
-            "--rounds", str(len(KINDS)), "--kinds", ",".join(KINDS),
+            sys.executable, "benchmarks/soak_faults.py", "--symbols", "12", "--paths", "4",
+            "--replicas", "1", "--rounds", str(len(KINDS)), "--kinds", ",".join(KINDS),
         ],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from deltalake import DeltaTable
 from market.errors import StoreError
 from market.leases import LeaseLostError
 from market.table.forecasts import ForecastTable
-from market.table.schema import DateRecord, RunRecord
+from market.table.schema import DateRecord, Published, RunRecord
 from market.table.vacuum import vacuum
 from tests.field.reliability.made_up import FIRST, MODEL, both, night, rows
 
@@ -255,3 +256,37 @@ def test_a_filter_on_date_or_model_leaves_other_files_closed(tmp_path: Path) -> 
     assert own.select("symbol", "as_of_date").collect().height == 2
     with pytest.raises(StoreError, match="missing"):
         table.scan().collect()
+
+
+def outcome(read: Callable[[], object]) -> object:
+    """What is read, or the error's line."""
+    try:
+        return read()
+    except StoreError as error:
+        return str(error)
+
+
+def test_a_flipped_bit_in_a_record_or_pointer_is_named_before_it_is_believed(
+    tmp_path: Path,
+) -> None:
+    table, record = ForecastTable(tmp_path), record_of(A)
+    newest = Published(
+        model_id=MODEL, model="m", venue="XNYS", freq="1d", run_id=A, as_of=record.dates[0].as_of,
+        as_of_date=FIRST, forecasts=1, versions={"steps": 12, "path_stats": 8},
+    )  # fmt: skip
+    table.write_run(record)
+    table.publish(newest)
+    (pointer,) = (tmp_path / "latest").rglob("*.json")
+    for file, read, sound in (
+        (pointer, lambda: table.published(), [newest]),
+        (tmp_path / f"runs/{A}.json", lambda: table.run(A), record),
+    ):
+        content = file.read_bytes()
+        assert read() == sound
+        for bit in range(0, 8 * len(content), 3):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(damaged)
+            found = outcome(read)  # a blank may have become another one
+            assert found == sound or (str(file) in str(found) and "\n" not in str(found)), bit
+        file.write_bytes(content)
