@@ -17,15 +17,15 @@ _PACKED = (".gz", ".zip", ".zst", ".zstd", ".bz2", ".xz")
 READABLE = "CSV (.csv, .txt, .tsv, also as .gz, .zip, .zst, .bz2, .xz) or Parquet"
 
 _HIVE_SYMBOL = re.compile(
-    r"(?:symbol|ticker|code|instrument|sym|pair|asset|stock|security|secid|ric|isin|product|currency|"
-    r"coin|market|name)=(.+)",
+    r"(?:symbol|ticker|code|instrument|sym|pair|asset|stock|security|secid|ric|isin|coin)=(.+)",
     re.I,
 )
 _TAIL = re.compile(
     r"[_\-. ,]+(?:data|daily|hourly|minute|bars?|ohlcv?t?|history|historical|prices?|klines?|"
     r"candles?|candlesticks?|intraday|adjusted|\d+(?:m|min|h|d)|[mhd](?:1|4|5|15|30)|bid|ask|"
     r"\d+_(?:hour|min|minute|day)s?|\d{6}_\d{6}|\d{2}\.\d{2}\.\d{4}|\d{2}-\d{2}-\d{4}|"
-    r"(?:19|20)\d{2}(?:-?\d{2}|(?:-\d{2}){2})?|(?:19|20)\d{6}(?:\d{2}){0,3}|DLY|1D|60|240|720|1440)$",
+    r"(?:19|20)\d{2}(?:-\d{2}){0,2}|20(?:1[5-9]|[23]\d)(?:0[1-9]|1[0-2])|"
+    r"(?:19|20)\d{6}(?:\d{2}){0,3}|DLY|1D|60|240|720|1440)$",
     re.I,
 )
 """Endings of file names that say what is in them, or when, rather than which symbol."""
@@ -37,7 +37,7 @@ _HEAD = re.compile(
 )
 _COPY = re.compile(r"(?i)(?: - copy)?(?: ?\(\d{1,3}\))?$")
 """What browsers and systems add to the name of a file that is there already."""
-_CHART = re.compile(r"[A-Z][A-Z0-9_]*?_(?P<symbol>[^,]+), ?\w{1,4}(?:_[0-9a-f]{5})?")
+_CHART = re.compile(r"[A-Z][A-Z0-9_]*?_(?:DLY_)?(?P<symbol>[^,]+), ?\w{1,4}(?:_[0-9a-f]{5})?")
 """How TradingView names what it exports: NASDAQ_AAPL, 1D_5a3e1."""
 _METATRADER = re.compile(r"(?P<symbol>[A-Z]{6})(?:1|5|15|30|60|240|1440|10080|43200)")
 _GENERIC = re.compile(
