@@ -6,7 +6,7 @@ Legend: T bars, N symbols, D decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,17 @@ import polars as pl
 from backtest.figures.fans import fan_charts
 from backtest.figures.ic import overlap, rank_ic
 from backtest.figures.metrics import bars_per_year
+from backtest.figures.outside import Axis, Benchmark, Series, benchmark_on, rates_on
 from backtest.figures.ranking import ic_decay, quantile_returns
 from backtest.figures.summary import summarise_book
 from backtest.figures.trades import trade_figures, trades_of
 from backtest.figures.widths import interval_widths
 from backtest.fills.inputs import Targets
-from backtest.fills.prices import PriceTable
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
 from backtest.fills.terms import Terms
-from backtest.report.caveats import caveats, suspected
+from backtest.outcomes import held_nothing, in_sample_spans, picks_above_median, with_outcomes
+from backtest.report.caveats import caveats, judged_by, suspected
 from backtest.results import BacktestResult, Book
 from backtest.scores.brought import Kind
 from backtest.scores.decisions import Decisions, decide
@@ -33,7 +34,6 @@ from backtest.weights.build import targets_of
 from backtest.weights.strategies import equal_weight
 from backtest.weights.view import history_weights, plugin_targets, strategy_named
 from market.errors import BacktestInputError
-from market.flags import Flag
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -45,6 +45,17 @@ TITLES = {
     "threshold": "Threshold",
     "kelly": "Kelly",
 }
+
+
+class Judging(NamedTuple):
+    """What accounts are measured by."""
+
+    periods: float
+    """Bars per year."""
+    rate_T: Float
+    """Yearly risk-free rate of each bar but the first."""
+    against: Benchmark | None
+    """The benchmark that was given."""
 
 
 def run_backtest(
@@ -61,6 +72,8 @@ def run_backtest(
     terms: Terms | None = None,
     actions: pl.DataFrame | None = None,
     sessions_per_year: float | None = None,
+    benchmark: Series | None = None,
+    rates: Series | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> BacktestResult:
     """Trade one source of scores and two benchmarks under the same costs.
@@ -76,6 +89,8 @@ def run_backtest(
     terms: what differs from symbol to symbol (boards, fees, borrow). actions: splits and dividends
     of raw prices, see `PriceTable.with_actions`. sessions_per_year: of the venue's calendar, for
     annualised figures; None: see `figures.metrics.bars_per_year`.
+    benchmark: levels of a series from outside to judge against; rates: yearly risk-free rates,
+    instead of `settings.risk_free`; see `figures.outside`.
     provenance: words on where all came from, printed on the tear sheet.
 
     The book starts in cash at the close of the first decision and ends at `settings.end`, with the
@@ -99,9 +114,16 @@ def run_backtest(
         # Orders name few symbols at a time; the benchmarks hold all that trade.
         forecast_DN = np.isfinite(prices.close_TN[row_D])
     span = (first_row, last_row)
-    books = _books(made, settings, {title: targets}, forecast_DN, span, periods, terms)
+    walked = slice(first_row, last_row + 1)
+    axis = Axis(prices.close_utc_T[walked], prices.labels_T[walked], prices.sessions_T[walked])
+    against = None if benchmark is None else benchmark_on(benchmark, axis)
+    rate_T = np.full(last_row - first_row, settings.risk_free)
+    if rates is not None:
+        rate_T = rates_on(rates, axis)
+    judging = Judging(periods, rate_T, against)
+    books = _books(made, settings, {title: targets}, forecast_DN, span, judging, terms)
 
-    judged = _with_outcomes(made, targets, last_row)
+    judged = with_outcomes(made, targets, last_row)
     in_sample = judged.filter("in_sample").select("as_of", "as_of_date").unique().sort("as_of")
     strategy_book = books[title]
     trades = trades_of(strategy_book.simulation, prices)
@@ -119,15 +141,16 @@ def run_backtest(
         buy_and_hold=books["Buy & hold"],
         scores=judged,
         ic=rank_ic(judged, overlap(row_D, made.horizon)),
-        picks_above_median=_picks_above_median(judged),
+        picks_above_median=picks_above_median(judged),
         fans=()
         if rows is None
         else fan_charts(rows, judged, prices, drawn, made.horizon, last_row),
         widths=() if rows is None else interval_widths(rows, judged, made.horizon),
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
-        in_sample_spans=_spans(judged, prices, row_D, last_row),
+        in_sample_spans=in_sample_spans(judged, prices, row_D, last_row),
         caveats=(
             *suspected(bars, actions),
+            *judged_by(against, axis.labels_T),
             *caveats(
                 rows,
                 judged,
@@ -136,7 +159,7 @@ def run_backtest(
                 strategy_book,
                 made.horizon,
                 last_row,
-                held_nothing=_held_nothing(made, targets),
+                held_nothing=held_nothing(made, targets),
                 left_out=made.left_out,
             ),
         ),
@@ -147,6 +170,9 @@ def run_backtest(
         quantiles=quantile_returns(judged),
         decay=ic_decay(made.matrix("score"), row_D, prices.total_marks, last_row),
         groups=dict(groups or {}),
+        rate_T=rate_T,
+        rates=None if rates is None else rates.name,
+        outside=None if against is None else _outside(against, strategy_book, judging),
     )
 
 
@@ -172,7 +198,7 @@ def _books(
     strategy: Mapping[str, Targets],
     forecast_DN: npt.NDArray[np.bool_],
     span: tuple[int, int],
-    periods: float,
+    judging: Judging,
     terms: Terms | None,
 ) -> dict[str, Book]:
     """The benchmarks, which have no exits, and the strategy, by name.
@@ -198,16 +224,34 @@ def _books(
             cash=settings.cash,
             first_row=span[0],
             last_row=span[1],
-            bars_per_year=periods,
+            bars_per_year=judging.periods,
             compat=settings.compat,
             terms=terms,
         )
-        benchmark_T = None
-        if books:
-            benchmark_T = books["Equal weight"].daily["equity"].to_numpy()
+        equal_T = books["Equal weight"].daily["equity"].to_numpy() if books else None
         tried = (settings.trials, settings.trials_variance) if name in strategy else (1, None)
-        books[name] = _book(name, simulation, periods, benchmark_T, tried)
+        books[name] = _book(name, simulation, judging, equal_T, tried)
     return books
+
+
+def _outside(against: Benchmark, strategy: Book, judging: Judging) -> Book:
+    """A benchmark as the account that holds it from the first bar, without costs."""
+    daily = strategy.daily
+    level_T = against.level_T[: daily.height]
+    equity = pl.Series(level_T / level_T[0] * float(daily["equity"][0]))
+    nothing = pl.lit(0.0)
+    held = Simulation(
+        daily=daily.select(
+            "timestamp", "close_utc", equity.alias("equity"), nothing.alias("cash"),
+            equity.alias("invested"), equity.alias("long"), nothing.alias("short"),
+        ),
+        orders=strategy.orders.head(0),
+        rebalances=strategy.rebalances.head(0),
+        untraded=strategy.untraded.head(0),
+        unfilled_decisions=0,
+        totals=dict.fromkeys(strategy.simulation.totals, 0.0),
+    )  # fmt: skip
+    return _book(against.name, held, judging, None, (1, None))
 
 
 def _one_of(**given: pl.DataFrame | None) -> tuple[Kind, pl.DataFrame] | None:
@@ -242,76 +286,22 @@ def _last_row(made: Decisions, settings: BacktestSettings) -> int:
 def _book(
     name: str,
     simulation: Simulation,
-    periods: float,
-    benchmark_T: Float | None,
+    judging: Judging,
+    equal_T: Float | None,
     tried: tuple[int, float | None],
 ) -> Book:
+    """equal_T: equity of the benchmark where none was given."""
+    against = judging.against
     metrics = summarise_book(
         simulation.daily,
         simulation.orders,
         simulation.rebalances,
-        periods,
+        judging.periods,
         totals=simulation.totals,
-        benchmark_T=benchmark_T,
+        benchmark_T=equal_T if against is None else against.level_T,
+        own_T=None if against is None else against.own_T,
+        rate_T=judging.rate_T,
         trials=tried[0],
         trials_variance=tried[1],
     )
     return Book(name=name, simulation=simulation, metrics=metrics)
-
-
-def _held_nothing(made: Decisions, targets: Targets) -> int:
-    """Decisions on which some name had a score and none a weight."""
-    if made.brought is not None:
-        return 0
-    scored_D = np.isfinite(made.matrix("score")).any(axis=1)
-    entry_M = np.repeat(np.arange(len(targets.row_R)), np.diff(targets.start_R1))
-    held_D = np.bincount(entry_M, np.abs(targets.weight_M), minlength=len(targets.row_R)) > 0
-    return int((scored_D & ~held_D).sum())
-
-
-def _with_outcomes(made: Decisions, targets: Targets, last_row: int) -> pl.DataFrame:
-    """Scores with what followed: `realised`, `picked` (held long) and `in_sample`.
-
-    realised: mark after `horizon` bars / close at as_of − 1; a suspended name at its last close, a
-    delisted one at its settlement (leaving it out would forget the worst), NaN where the window
-    runs past the end.
-    """
-    row_M, column_M = made.places()
-    mark_TN = made.prices.total_marks
-    end_M = row_M + made.horizon
-    realised_M = mark_TN[np.minimum(end_M, last_row), column_M] / mark_TN[row_M, column_M] - 1
-    realised_M[end_M > last_row] = np.nan
-    long_DN = np.zeros((len(made.row_D), len(made.prices.symbols)), np.bool_)
-    decision_M = np.repeat(np.arange(len(targets.row_R)), np.diff(targets.start_R1))
-    long_DN[decision_M, targets.column_M] = targets.weight_M > 0
-    return made.scores.with_columns(
-        pl.Series("realised", realised_M),
-        pl.Series("picked", long_DN[np.searchsorted(made.row_D, row_M), column_M]),
-        ((pl.col("flags") & int(Flag.IN_SAMPLE)) != 0).alias("in_sample"),
-    )
-
-
-def _picks_above_median(scores: pl.DataFrame) -> float:
-    known = scores.filter(pl.col("realised").is_finite())
-    beat = known.select(
-        "picked", (pl.col("realised") > pl.col("realised").median().over("as_of")).alias("beat")
-    ).filter("picked")["beat"]
-    return float(beat.mean()) if len(beat) else float("nan")  # type: ignore[arg-type]
-
-
-def _spans(
-    scores: pl.DataFrame, prices: PriceTable, row_D: Int, last_row: int
-) -> tuple[tuple[np.datetime64, np.datetime64], ...]:
-    """Label ranges traded on in-sample forecasts: from each date to the next one's."""
-    by_date = scores.group_by("as_of").agg(pl.col("in_sample").any()).sort("as_of")
-    marked = by_date["in_sample"].to_numpy()
-    ends = np.minimum(np.append(row_D[1:], last_row), last_row)
-    spans: list[tuple[np.datetime64, np.datetime64]] = []
-    for row, end, inside in zip(row_D, ends, marked, strict=True):
-        if not inside:
-            continue
-        first, last = prices.labels_T[min(row, last_row)], prices.labels_T[end]
-        if spans and spans[-1][1] == first:
-            first = spans.pop()[0]
-        spans.append((first, last))
-    return tuple(spans)

@@ -49,8 +49,15 @@ class Metrics:
     tail_ratio: float
     profit_factor: float
     alpha: float
-    """Yearly return beyond beta times the benchmark's; the benchmark is equal weight."""
+    """Yearly return beyond beta times the benchmark's, both beyond the risk-free rate; the
+    benchmark is equal weight where none was given."""
     beta: float
+    excess_return: float
+    """CAGR less the benchmark's."""
+    tracking_error: float
+    """Volatility of the return beyond the benchmark's."""
+    information_ratio: float
+    """Mean of that return over its volatility, annualised."""
     turnover: float
     """Half the traded value over equity, per year."""
     cost_drag: float
@@ -177,10 +184,35 @@ class BacktestResult:
     """How the ranking wears off, see `figures.ranking.ic_decay`."""
     groups: Mapping[str, str]
     """Group of each symbol; may be empty."""
+    rate_T: Float
+    """Yearly risk-free rate that each bar but the first began with."""
+    rates: str | None = None
+    """Where these rates came from; None: the setting risk_free."""
+    outside: Book | None = None
+    """The benchmark that was given, as an account that holds it without costs."""
 
     @property
-    def books(self) -> tuple[Book, Book, Book]:
-        return (self.strategy, self.equal_weight, self.buy_and_hold)
+    def books(self) -> tuple[Book, ...]:
+        """The strategy, the benchmark where one was given, and the two that need none."""
+        given = () if self.outside is None else (self.outside,)
+        return (self.strategy, *given, self.equal_weight, self.buy_and_hold)
+
+    @property
+    def benchmark(self) -> Book:
+        """What the strategy is judged against."""
+        return self.equal_weight if self.outside is None else self.outside
+
+    def equity_of_all(self) -> pl.DataFrame:
+        """The strategy's account per bar, with a column of the equity of each other book; nulls
+        after the last bar of one that is shorter."""
+        daily = self.strategy.daily
+        columns = []
+        for book in self.books[1:]:
+            own = book.daily["equity"].head(daily.height)
+            rest = pl.repeat(None, daily.height - len(own), dtype=pl.Float64, eager=True)
+            name = book.name.lower().replace(" ", "_").replace("&", "and")
+            columns.append(pl.concat([own, rest]).alias(name))
+        return daily.with_columns(columns)
 
     def summary(self) -> dict[str, Any]:
         """Headline figures of every book and what to hold against them, JSON-ready but for NaN."""
@@ -193,6 +225,7 @@ class BacktestResult:
             "books": {book.name: asdict(book.metrics) for book in self.books},
             "rank_ic": {"mean": self.ic.mean, "t": self.ic.t, "dates": self.ic.dates},
             "picks_above_median": self.picks_above_median,
+            "benchmark": self.benchmark.name,
             "untraded": self.strategy.untraded.height,
             "in_sample_dates": list(self.in_sample_dates),
             "same_bar": self.settings.rules.lag == 0,

@@ -74,6 +74,9 @@ class BacktestSettings(Settings):
     compat: Literal["none", "vectorbt"] = "none"
     """vectorbt: size and fill as vectorbt's from_orders does."""
 
+    risk_free: float = Field(0.0, gt=-1, lt=1)
+    """Yearly risk-free rate, 0.03 for 3%: Sharpe and Sortino ratios, alpha and the figures of a
+    sweep are of returns beyond it."""
     periods_per_year: float | None = Field(None, gt=0)
     """Bars per year for annualised figures. Without: counted from the bars."""
     trials: int = Field(1, ge=1)
@@ -129,6 +132,11 @@ class BacktestRequest(BacktestSettings):
     """CSV file with symbol and group, for max_group."""
     terms: Path | None = None
     """CSV file of what differs by symbol: symbol and some of limit, commission_bps, borrow_bps."""
+    benchmark: str | None = None
+    """A symbol of the store, or a CSV or Parquet file of date and close, to judge against instead
+    of equal weight."""
+    risk_free_rates: Path | None = None
+    """CSV or Parquet file of date and yearly rate (0.0525 or 5.25%), instead of `risk_free`."""
     actions: Path | None = None
     """File of splits and dividends of raw prices: symbol, session, split, dividend, funding."""
     store_actions: bool = True
@@ -163,6 +171,8 @@ class BacktestRequest(BacktestSettings):
                 "`walkforward` names the rows of `forecasts`: give both, and no `model_id` or "
                 "`run_id`"
             )
+        if self.risk_free and self.risk_free_rates is not None:
+            raise ValueError("give `risk_free` or `risk_free_rates`, not both")
         if self.strategy.max_group and self.groups is None:
             raise ValueError("`strategy.max_group` needs `groups`, a CSV file of symbol and group")
         return self

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from backtest.figures.metrics import bars_per_year
+from backtest.figures.outside import Axis, Series, rates_on
 from backtest.figures.overfitting import (
     Overfitting,
     block_edges,
@@ -38,6 +39,7 @@ from backtest.settings import BacktestSettings
 from backtest.sweep_keys import refuse_unread
 from backtest.weights.build import targets_of
 from backtest.weights.settings import StrategySettings
+from backtest.weights.view import Strategy, plugin_targets, strategy_named
 from market.errors import BacktestInputError, ConfigError
 from market.settings import overlay, place
 
@@ -75,6 +77,8 @@ class SweepPlan:
     edges: npt.NDArray[np.int64]
     span: tuple[Any, Any]
     """First and last bar label judged."""
+    free: float = 0.0
+    """Risk-free return of a bar."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +143,14 @@ def plan_sweep(
     terms: Terms | None = None,
     actions: pl.DataFrame | None = None,
     sessions_per_year: float | None = None,
+    rates: Series | None = None,
     blocks: int = 16,
 ) -> SweepPlan:
     """Decisions and targets once per distinct signal and strategy; every point on the same bars.
 
     The bars judged run from the latest first decision of any signal to the earliest end, so that no
-    point has an easier stretch. terms, actions,
-    sessions_per_year: see `run_backtest`. Raises ConfigError for a point
+    point has an easier stretch. terms, actions, sessions_per_year: see `run_backtest`. rates: of
+    them the mean over these bars is what all are judged beyond. Raises ConfigError for a point
     whose settings do not go together, and for keys that no point reads.
     """
     settings = tuple(_at(base, point) for point in points)
@@ -179,6 +184,11 @@ def plan_sweep(
         prices.labels_T, prices.sessions_T, sessions_per_year=sessions_per_year
     )
 
+    walked = slice(first_row, last_row + 1)
+    axis = Axis(prices.close_utc_T[walked], prices.labels_T[walked], prices.sessions_T[walked])
+    rate = base.risk_free if rates is None else float(rates_on(rates, axis).mean())
+    free = rate / periods
+
     place: dict[tuple[Any, ...], int] = {}
     sets: list[Targets] = []
     set_at = []
@@ -188,7 +198,11 @@ def plan_sweep(
             place[key] = len(sets)
             signal = made[_signal_key(each)]
             short = each.effective_rules.short
-            sets.append(targets_of(signal, each.strategy, periods, groups, short=short))
+            plugin = each.strategy.plugin
+            if plugin is not None:
+                sets.append(plugin_targets(signal, _view_strategy(plugin)))
+            else:
+                sets.append(targets_of(signal, each.strategy, periods, groups, short=short))
         set_at.append(place[key])
     targets = many_targets(sets)
     parts = []
@@ -202,8 +216,18 @@ def plan_sweep(
         parts.append(Part(at, inputs, targets, configs(many, periods)))
     span = (prices.labels_T[first_row], prices.labels_T[last_row])
     return SweepPlan(
-        tuple(points), settings, tuple(parts), first_row, last_row, periods, edges, span
+        tuple(points), settings, tuple(parts), first_row, last_row, periods, edges, span, free
     )
+
+
+def _view_strategy(plugin: str) -> Strategy:
+    function = strategy_named(plugin)
+    if function.__dict__.get("on_history"):
+        raise ConfigError(
+            f"strategy.plugin: {plugin} takes all bars at once, which a sweep cannot vary; "
+            "give it a function of a view, or backtest it alone"
+        )
+    return function
 
 
 def evaluate(plan: SweepPlan, part: Part, chosen: slice = slice(None)) -> tuple[Float, Float]:
@@ -219,6 +243,7 @@ def evaluate(plan: SweepPlan, part: Part, chosen: slice = slice(None)) -> tuple[
         plan.periods,
         plan.edges,
         more_of(part.inputs, part.targets, part.configs),
+        plan.free,
     )
     return stats_CK, block_C2B
 
@@ -243,6 +268,9 @@ def collect(
     known = np.isfinite(sharpe_C)
     trial_C, idle_C = distinct(sum_BC, square_BC)
     sum_BC, square_BC = sum_BC[:, trial_C], square_BC[:, trial_C]
+    if plan.free:  # all choosing is by what is earned beyond it
+        square_BC = square_BC - plan.free * (2 * sum_BC - plan.free * count_B[:, None])
+        sum_BC = sum_BC - plan.free * count_B[:, None]
     apart = np.zeros(n, np.bool_)
     apart[trial_C] = True
     apart &= known

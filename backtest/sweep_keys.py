@@ -16,7 +16,7 @@ COST_KEYS = tuple(Costs.model_fields)
 
 
 def _named(*names: str) -> Reader:
-    return lambda settings: settings.strategy.name in names
+    return lambda settings: settings.strategy.plugin is None and settings.strategy.name in names
 
 
 def _margin(settings: BacktestSettings) -> bool:
@@ -68,7 +68,9 @@ def refuse_unread(
         elif name in _READERS:
             reads, text = _READERS[name]
             if not any(reads(each) for each in settings):
-                strategies = sorted({each.strategy.name for each in settings})
+                strategies = sorted(
+                    {each.strategy.plugin or each.strategy.name for each in settings}
+                )
                 why = text.format(strategy=" or ".join(strategies))
         if why is not None:
             raise ConfigError(

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from backtest import BacktestResult, BacktestSettings, run_backtest
+from backtest.currency import with_currency
+from backtest.figures.outside import Series, symbol_series
 from backtest.fills.costs import Costs
 from backtest.fills.terms import Terms
 from backtest.weights.settings import StrategySettings
 from candlecast.errors import speaks_python
 from candlecast.frames import Kind, as_kind, as_polars, import_options, kind_of
 from candlecast.given import decided_by, own_table, told_by_columns
+from market.exchange_sessions import sessions_per_year
 from market.importing.files import ImportOptions
 from market.importing.frames import read_frame
 from market.lake.history import MarketHistory
@@ -47,6 +50,8 @@ def backtest(
     groups: Mapping[str, str] | None = None,
     terms: Any = None,
     actions: Any = None,
+    benchmark: Any = None,
+    risk_free: Any = 0.0,
     **settings: Any,
 ) -> Backtest:
     """Trade scores, forecasts, weights, orders or signals after costs: decided at a close, filled
@@ -68,7 +73,9 @@ def backtest(
     (`{"name": "topk", "k": 20}`). costs: some of backtest.Costs (`{"commission_bps": 2}`).
     groups: group of each symbol, for max_group. terms: a frame of what differs by symbol (limit,
     commission_bps, borrow_bps). actions: a frame of splits and dividends of raw prices (symbol,
-    session, split, dividend). settings: any other setting of
+    session, split, dividend). benchmark: a symbol of the bars, or a frame or series of levels by
+    date, to judge against; risk_free: a yearly rate (0.03), or a frame or series of them by date.
+    settings: any other setting of
     backtest.BacktestSettings, also without its group's name: k, rebalance, cash, lag, fill,
     participation, start, end …. venue, freq, tz, label, symbol, columns: as in `cc.forecast`.
 
@@ -79,7 +86,7 @@ def backtest(
     >>> result.metrics["sharpe"], result.to_html("tearsheet.html")
     """
     told = import_options(venue, freq, tz, label, symbol, columns)
-    priced, provenance, kind, held = _bars(bars, told)
+    priced, provenance, kind, held, open_at = _bars(bars, told)
     own = {"weights": weights, "orders": orders, "signals": signals, "actions": actions}
     kind_given = None if scores is None else told_by_columns(scores)
     if kind_given is not None and own[kind_given] is None:
@@ -88,9 +95,19 @@ def backtest(
     tables = {name: own_table(frame, name) for name, frame in own.items() if frame is not None}
     if "actions" in tables:
         provenance.pop("corporate actions", None)
+    rates = None if isinstance(risk_free, int | float) else _series(risk_free, "risk_free")
     chosen = BacktestSettings(
-        strategy=strategy, costs=Costs() if costs is None else costs, **settings
+        strategy=strategy,
+        costs=Costs() if costs is None else costs,
+        risk_free=risk_free if rates is None else 0.0,
+        **settings,
     )
+    chosen, money = with_currency(chosen, open_at, priced["symbol"].unique().sort().to_list())
+    against: Series | None = None
+    if isinstance(benchmark, str):
+        against = symbol_series(priced, benchmark, tables.get("actions", held))
+    elif benchmark is not None:
+        against = _series(benchmark, "benchmark")
     result = run_backtest(
         priced,
         given.forecasts,
@@ -103,7 +120,10 @@ def backtest(
         orders=tables.get("orders"),
         signals=tables.get("signals"),
         actions=tables.get("actions", held),
-        provenance={**provenance, **given.provenance},
+        sessions_per_year=sessions_per_year(open_at),
+        benchmark=against,
+        rates=rates,
+        provenance={**provenance, **given.provenance, **money},
     )
     return Backtest(result, kind)
 
@@ -154,16 +174,8 @@ class Backtest:
     @cached_property
     def equity(self) -> Any:
         """The account per bar: timestamp, close_utc, equity, cash, invested, and the equity of
-        both benchmarks."""
-        benchmarks = [self.result.equal_weight, self.result.buy_and_hold]
-        return self._handed(
-            self.result.strategy.daily.with_columns(
-                _upto(book.daily["equity"], self.result.strategy.daily.height).alias(
-                    book.name.lower().replace(" ", "_").replace("&", "and")
-                )
-                for book in benchmarks
-            )
-        )
+        the benchmarks."""
+        return self._handed(self.result.equity_of_all())
 
     def plot(self) -> go.Figure:
         """Equity of the strategy and its benchmarks.
@@ -244,6 +256,8 @@ class _Priced(NamedTuple):
     kind: Kind
     actions: pl.DataFrame | None = None
     """Splits and dividends of a store of raw prices."""
+    venue: str | None = None
+    """Whose calendar the bars keep, where it was said or the store knows."""
 
 
 def _bars(bars: Any, told: ImportOptions) -> _Priced:
@@ -254,12 +268,21 @@ def _bars(bars: Any, told: ImportOptions) -> _Priced:
         history = held
     else:
         read = read_frame(as_polars(bars, "bars"), told, source="bars")
-        return _Priced(read.bars, {}, kind_of(bars) or "polars")
+        return _Priced(read.bars, {}, kind_of(bars) or "polars", venue=read.spec.venue)
     provenance = {"store": str(history.root), "version of the store": history.version}
     actions = history.traded_actions()
     if actions is not None:
         provenance["corporate actions"] = f"{actions.height:,} of the store, of its raw prices"
-    return _Priced(history.scan().collect(), provenance, getattr(bars, "kind", "polars"), actions)
+    kind: Kind = getattr(bars, "kind", "polars")
+    return _Priced(history.scan().collect(), provenance, kind, actions, history.spec.venue)
+
+
+def _series(values: Any, what: str) -> Series:
+    """A frame, or a pandas series with dates as its index, of values by date."""
+    if hasattr(values, "to_frame") and not hasattr(values, "columns"):
+        name = str(values.name) if values.name is not None else what
+        return Series(name, as_polars(values.to_frame("value").reset_index(), what))
+    return Series(what, as_polars(values, what))
 
 
 def _upto(series: pl.Series, height: int) -> pl.Series:

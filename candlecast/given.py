@@ -12,7 +12,7 @@ import polars as pl
 
 from backtest.scores.brought import SIZES
 from backtest.scores.forecasts import FORECAST_COLUMNS
-from backtest.scores.reading import DATE_COLUMNS
+from backtest.scores.reading import DATE_COLUMNS, usual_columns
 from candlecast.forecasts import Forecasts
 from candlecast.frames import as_polars
 from market.errors import BacktestInputError
@@ -41,15 +41,8 @@ def told_by_columns(frame: Any) -> Literal["weights", "orders", "signals"] | Non
 
 
 def own_table(frame: Any, what: str) -> pl.DataFrame:
-    """A frame of one's own: its columns in lower case where it is long, its dates named so."""
-    table = as_polars(frame, what)
-    lower = {name: name.strip().lower() for name in table.columns}
-    known = {name: low for name, low in lower.items() if low in DATE_COLUMNS}
-    if not known and "index" in lower:
-        known = {"index": "date"}
-    if "symbol" in lower.values():
-        known |= lower | known
-    return table.rename(known)
+    """A frame of one's own, its columns named as files' are."""
+    return usual_columns(as_polars(frame, what))
 
 
 def decided_by(scores: Any) -> Source:

@@ -35,6 +35,7 @@ def run_sweep(request: SweepRequest, loaded: dict[str, Any]) -> tuple[SweepPlan,
             "terms",
             "actions",
             "sessions_per_year",
+            "rates",
         )
     }
     base = loaded["settings"]

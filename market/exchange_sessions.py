@@ -83,6 +83,15 @@ def venue_tz(venue: str) -> str:
     return "UTC" if venue == ALWAYS_OPEN else venue_sessions(venue, 2020, 2020).tz
 
 
+def sessions_per_year(venue: str | None) -> float | None:
+    """Sessions of 2015 to 2024 per year; 365 where it never closes, None without a calendar."""
+    if venue is None or venue == ALWAYS_OPEN:
+        return None if venue is None else 365.0
+    days_S = venue_sessions(venue, 2015, 2024).dates_S
+    years = float((days_S[-1] - days_S[0]) / np.timedelta64(1, "D") / 365.25)
+    return round(len(days_S) / years, 1)
+
+
 def bars_per_year(spec: StoreSpec) -> float:
     """Bars in a year: the calendar's sessions of 2015 to 2024 per year × bars in a usual session.
 
@@ -99,18 +108,17 @@ def bars_per_year(spec: StoreSpec) -> float:
                 "one at import, or give --periods-per-year"
             )
         return 252.0
-    calendar = venue_sessions(spec.venue, 2015, 2024)
-    years = (calendar.dates_S[-1] - calendar.dates_S[0]) / np.timedelta64(1, "D") / 365.25
-    sessions = len(calendar.dates_S) / float(years)
+    sessions = sessions_per_year(spec.venue) or 252.0
     if spec.freq == DAILY:
-        return round(sessions, 1)
+        return sessions
+    calendar = venue_sessions(spec.venue, 2015, 2024)
     breaks_S = np.where(
         np.isnat(calendar.break_starts_S),
         np.timedelta64(0, "us"),
         calendar.break_ends_S - calendar.break_starts_S,
     )
     open_S = calendar.closes_S - calendar.opens_S - breaks_S
-    return float(round(sessions, 1) * np.median(np.ceil(open_S / spec.step)))
+    return float(sessions * np.median(np.ceil(open_S / spec.step)))
 
 
 @lru_cache(maxsize=64)

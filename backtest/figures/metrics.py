@@ -17,6 +17,8 @@ Float = npt.NDArray[np.float64]
 Time = npt.NDArray[np.datetime64]
 
 DAYS = 365.25
+DAY_US = 8.64e10
+"""Microseconds of a day."""
 SESSIONS, EVERY_DAY = 252.0, 365.0
 """A year of a market with weekends, and of one without."""
 USUAL_YEARS = (52.0, 26.0, 12.0, 4.0, 2.0, 1.0)
@@ -31,8 +33,9 @@ def bars_per_year(
     """Sessions per year × bars per session: what one year of these bars holds.
 
     sessions_per_year: of the venue's calendar, for bars of a session or less. Without, a market
-    that trades on most Saturdays and Sundays it could has 365, any other 252, however few bars
-    there are: never the span from first to last label, which leaves out the last night or weekend.
+    that trades on most Saturdays and on most Sundays has 365, as has one of which no more is known
+    than bars that went on through a midnight; any other has 252, however few bars there are: never
+    the span from first to last label, which leaves out the last night or weekend.
     Bars further apart than sessions (weeks, months) count by their usual distance. sessions_T: the
     session of each bar; without, the date of its label. NaN without a bar.
     """
@@ -45,21 +48,38 @@ def bars_per_year(
         counted = DAYS / float(np.median(apart) if len(apart) < 8 else np.mean(apart))
         usual = min(USUAL_YEARS, key=lambda year: abs(np.log(counted / year)))
         return usual if abs(counted / usual - 1) <= 0.1 else counted
-    # The first and the last session may be cut.
-    inner = count_S[1:-1] if len(count_S) > 2 else count_S
-    per_session = float(np.median(inner) if len(count_S) > 2 else inner.max())
-    return (sessions_per_year or _sessions_per_year(day_S, per_session, labels_T)) * per_session
+    step = np.diff(labels_T.astype("datetime64[us]")).astype(np.float64)
+    usual_step = float(np.median(step)) if len(step) else 0.0
+    by_date = sessions_T is None or bool(
+        (given.astype("datetime64[D]") == labels_T.astype("datetime64[D]")).all()
+    )
+    if by_date and _never_closes(labels_T, step, usual_step):
+        return EVERY_DAY * round(DAY_US / usual_step)
+    # The first and the last session may be cut, which only makes them shorter.
+    inner = np.median(count_S[1:-1]) if len(count_S) > 2 else count_S.max()
+    ends = count_S[[0, -1]]
+    whole = np.concatenate((count_S[1:-1], ends[ends >= inner]))
+    per_session = float(np.median(whole))
+    years = sessions_per_year or _sessions_per_year(day_S, per_session, usual_step)
+    return years * per_session
 
 
-def _sessions_per_year(day_S: Time, per_session: float, labels_T: Time) -> float:
-    """365 for a market that is open at weekends, else 252."""
+def _never_closes(labels_T: Time, step: Float, usual: float) -> bool:
+    """Whether bars of less than a day go on through a midnight, and no whole day was seen."""
+    days = len(np.unique(labels_T.astype("datetime64[D]")))
+    return 1 < days <= 3 and 0 < usual < DAY_US / 2 and bool((step == usual).all())
+
+
+def _sessions_per_year(day_S: Time, per_session: float, step_us: float) -> float:
+    """365 for a market that is open on Saturdays and Sundays, else 252."""
     every = np.arange(day_S[0], day_S[-1] + 1)
-    weekend = every[(every.astype(np.int64) + 3) % 7 >= 5]
-    if len(every) >= 6 and len(weekend):
-        return EVERY_DAY if np.isin(weekend, day_S).mean() > 0.5 else SESSIONS
+    weekday = (every.astype(np.int64) + 3) % 7
+    saturdays, sundays = every[weekday == 5], every[weekday == 6]
+    if len(saturdays) and len(sundays):
+        open_share = min(np.isin(each, day_S).mean() for each in (saturdays, sundays))
+        return EVERY_DAY if open_share > 0.5 else SESSIONS
     # Too short to have seen a whole weekend: bars around the clock are a market that never closes.
-    step = np.diff(labels_T.astype("datetime64[us]"))
-    around = per_session > 1 and len(step) and per_session * np.median(step).astype(float) >= 8.4e10
+    around = per_session > 1 and per_session * step_us >= 0.97 * DAY_US
     return EVERY_DAY if around else SESSIONS
 
 

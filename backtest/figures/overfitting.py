@@ -17,6 +17,8 @@ from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]
 EULER = 0.5772156649015329
+SAME = 11
+"""Digits after the point of returns that make configurations differ."""
 _NORMAL = NormalDist()
 
 
@@ -146,22 +148,28 @@ def distinct(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """(columns of the first of each group of identical configurations, which never moved).
 
-    Configurations whose returns have the same sums and sums of squares in every block are one
-    trial, and one whose equity never moved is none; the columns leave both out.
+    Configurations whose returns have the same sums and sums of squares in every block, to SAME
+    digits after the point (more are rounding, as of another starting cash), are one trial, and one
+    whose equity never moved is none; the columns leave both out.
     """
     idle_C: npt.NDArray[np.bool_] = np.logical_not((square_BC != 0).any(axis=0))
-    rows = np.ascontiguousarray(np.vstack((sum_BC, square_BC)).T.round(15))
+    rows = np.ascontiguousarray(np.vstack((sum_BC, square_BC)).T.round(SAME))
     first_C = np.unique(rows, axis=0, return_index=True)[1]
     kept = np.sort(first_C[~idle_C[first_C]])
     return kept.astype(np.int64), idle_C
 
 
 def _sharpes(inside_SB: Float, count_B: Float, sum_BC: Float, square_BC: Float) -> Float:
-    """Sharpe ratio per bar of every configuration over the chosen blocks, (S, C)."""
+    """Sharpe ratio per bar of every configuration over the chosen blocks, (S, C).
+
+    One that did not move there, in cash throughout, has 0: neither the best nor the worst.
+    """
     bars = (inside_SB @ count_B)[:, None]
     mean = inside_SB @ sum_BC / bars
     variance = (inside_SB @ square_BC / bars - mean**2) * bars / (bars - 1)
-    return np.where(variance > 1e-24, mean / np.sqrt(np.maximum(variance, 1e-24)), -np.inf)
+    ratio = mean / np.sqrt(np.maximum(variance, 1e-24))
+    still = np.where(np.abs(mean) > 1e-15, np.copysign(np.inf, mean), 0.0)
+    return np.where(variance > 1e-24, ratio, still)
 
 
 def walk_forward_sharpe(

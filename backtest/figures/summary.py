@@ -15,6 +15,7 @@ from backtest.figures.overfitting import deflated_sharpe
 from backtest.results import Metrics
 
 Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
 
 
 def summarise_book(
@@ -25,13 +26,17 @@ def summarise_book(
     *,
     totals: Mapping[str, float],
     benchmark_T: Float | None = None,
+    own_T: Bool | None = None,
+    rate_T: Float | None = None,
     trials: int = 1,
     trials_variance: float | None = None,
 ) -> Metrics:
     """All figures of one book; frames as backtest.results.Book holds them.
 
     trials, trials_variance: for the deflated Sharpe ratio, see `backtest.figures.overfitting`.
-    benchmark_T: equity of the benchmark on the same bars, for alpha and beta; None: of itself.
+    benchmark_T: equity of the benchmark on the same bars, for alpha, beta and what is beyond it;
+    None: of itself. own_T: bars it had a new value on, whose figures these are; None: all. rate_T:
+    yearly risk-free rate of each bar but the first; None: 0.
 
     Turnover: Σ over bars of traded value / (2 · equity at the close before), per year; replacing
     the whole portfolio once counts 1. Cost drag: (fees and taxes + slippage + impact + borrow fees
@@ -53,11 +58,16 @@ def summarise_book(
     ruined = bool(equity_T[-1] <= 0)
     deepest = float(metrics.drawdown(equity_T).min())
     mean_equity = float(equity_T.mean())
-    against_T = metrics.returns(equity_T if benchmark_T is None else benchmark_T)
-    together = min(len(return_T), len(against_T))
-    alpha, beta = metrics.alpha_beta(return_T[:together], against_T[:together], annual)
+    free_T = np.zeros(len(return_T)) if rate_T is None else rate_T[: len(return_T)] / periods
+    beyond_T = return_T - free_T
+    compared = _compared(equity_T, equity_T if benchmark_T is None else benchmark_T, free_T, own_T)
+    share = len(compared[0]) / max(len(return_T), 1)
+    alpha, beta = metrics.alpha_beta(
+        compared[0] - compared[2], compared[1] - compared[2], annual * share
+    )
+    ahead = compared[0] - compared[1]
     skew, kurtosis = metrics.moments(return_T)
-    sharpe = nothing if ruined else metrics.sharpe(return_T, annual)
+    sharpe = nothing if ruined else metrics.sharpe(beyond_T, annual)
     worth_T = np.where(equity_T[1:] > 0, equity_T[1:], np.inf)
     long, short = (
         float(np.mean(daily[side].to_numpy()[1:] / worth_T)) for side in ("long", "short")
@@ -67,16 +77,16 @@ def summarise_book(
         cagr=growth,
         volatility=metrics.volatility(return_T, annual),
         sharpe=sharpe,
-        sharpe_error=nothing if ruined else metrics.sharpe_error(return_T, annual),
+        sharpe_error=nothing if ruined else metrics.sharpe_error(beyond_T, annual),
         deflated_sharpe=deflated_sharpe(
-            nothing if ruined else metrics.sharpe(return_T, periods) / periods**0.5,
+            nothing if ruined else metrics.sharpe(beyond_T, periods) / periods**0.5,
             len(return_T),
             trials,
             variance=trials_variance,
             skew=skew,
             kurtosis=kurtosis,
         ),
-        sortino=nothing if ruined else metrics.sortino(return_T, annual),
+        sortino=nothing if ruined else metrics.sortino(beyond_T, annual),
         calmar=metrics.calmar(growth, deepest),
         max_drawdown=deepest,
         longest_drawdown=metrics.longest_drawdown(equity_T),
@@ -87,6 +97,9 @@ def summarise_book(
         profit_factor=metrics.profit_factor(return_T),
         alpha=alpha,
         beta=beta,
+        excess_return=growth - _growth(compared[1], annual * share),
+        tracking_error=metrics.volatility(ahead, annual * share),
+        information_ratio=metrics.sharpe(ahead, annual * share),
         turnover=_turnover(daily, traded) / years,
         cost_drag=costs / mean_equity / years,
         capacity=metrics.capacity(mean_equity, growth, totals["impact"] / mean_equity / years),
@@ -98,6 +111,22 @@ def summarise_book(
         ruined=ruined,
         orders=traded.height,
     )
+
+
+def _compared(
+    equity_T: Float, benchmark_T: Float, free_T: Float, own_T: Bool | None
+) -> tuple[Float, Float, Float]:
+    """Returns of the account, the benchmark and the risk-free rate between the bars on which the
+    benchmark has a value of its own."""
+    bars = min(len(equity_T), len(benchmark_T))
+    rows = np.arange(bars) if own_T is None else np.flatnonzero(own_T[:bars])
+    sums = np.concatenate(([0.0], np.cumsum(free_T)))
+    free = free_T[: bars - 1] if own_T is None else np.diff(sums[rows])
+    return metrics.returns(equity_T[rows]), metrics.returns(benchmark_T[rows]), free
+
+
+def _growth(return_K: Float, periods: float) -> float:
+    return metrics.cagr(np.cumprod(np.append(1.0, 1 + return_K)), len(return_K) / periods)
 
 
 def _turnover(daily: pl.DataFrame, traded: pl.DataFrame) -> float:

@@ -51,12 +51,12 @@ def worst_falls(equity_T: Float, labels_T: Time, count: int = 5) -> tuple[Fall, 
 
 
 def rolling(
-    return_T: Float, benchmark_T: Float, window: int, periods: float
+    return_T: Float, benchmark_T: Float, window: int, periods: float, free_T: Float | None = None
 ) -> tuple[Float, Float, Float]:
     """(Sharpe ratio, volatility, beta) of each bar's last `window` returns; NaN before the first.
 
-    As `metrics.sharpe` (risk-free rate zero), `metrics.volatility` and `metrics.alpha_beta` of that
-    window; NaN where it does not vary.
+    As `metrics.sharpe`, `metrics.volatility` and `metrics.alpha_beta` of that window; NaN where it
+    does not vary. free_T: risk-free return of each bar, which the Sharpe ratio is beyond; None: 0.
     """
     out = np.full((3, len(return_T)), np.nan)
     if window < 2 or len(return_T) < window:
@@ -67,8 +67,13 @@ def rolling(
     deviation = mine.std(axis=1, ddof=1)
     spread = theirs.var(axis=1)
     together = np.einsum("tw,tw->t", mine, theirs) / window - mean * other
+    if free_T is not None:
+        beyond = np.lib.stride_tricks.sliding_window_view(return_T - free_T, window)
+        excess, deviation_beyond = beyond.mean(axis=1), beyond.std(axis=1, ddof=1)
+    else:
+        excess, deviation_beyond = mean, deviation
     moves = deviation * np.sqrt(periods) > 1e-12
-    out[0, window - 1 :] = np.where(moves, mean, np.nan) / np.where(moves, deviation, 1.0)
+    out[0, window - 1 :] = np.where(moves, excess, np.nan) / np.where(moves, deviation_beyond, 1.0)
     out[0] *= np.sqrt(periods)
     out[1, window - 1 :] = deviation * np.sqrt(periods)
     varies = spread > 1e-24

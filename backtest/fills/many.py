@@ -25,11 +25,13 @@ def simulate_many_nb(
     periods: float,
     edge_B1: Any,
     more: bool | None,
+    free: float = 0.0,
 ) -> tuple[Any, Any]:
     """Many configurations in parallel; nothing per bar is kept.
 
     Returns statistics (C, K) and, per block of returns edge_B1[b]:edge_B1[b + 1], their sum and sum
     of squares (C, 2, B). more: as for `simulate_nb`, None where no configuration needs more.
+    free: risk-free return of a bar.
     """
     out_CK = np.empty((len(configs_C), N_STATS))
     block_C2B = np.empty((len(configs_C), 2, len(edge_B1) - 1))
@@ -41,6 +43,6 @@ def simulate_many_nb(
         simulate_nb(
             m, targets, configs_C[i], first, last, equity_T, cash_T, short_T, totals, nothing, more
         )
-        summarise_nb(equity_T, cash_T, short_T, totals, periods, out_CK[i])
+        summarise_nb(equity_T, cash_T, short_T, totals, periods, out_CK[i], free)
         block_sums_nb(equity_T, edge_B1, block_C2B[i])
     return out_CK, block_C2B

@@ -218,7 +218,6 @@ def kernel_inputs(
     """
     if actions is not None:
         prices = prices.with_actions(actions)
-    n = len(prices.symbols)
     unread = np.full((1, 1), np.nan)
     fill_TN = {"open": prices.open_TN, "close": prices.close_TN}.get(rules.fill)
     if fill_TN is None:
@@ -233,7 +232,7 @@ def kernel_inputs(
         high_TN=prices.high_TN,
         volume_TN=prices.volume_TN if rules.participation or costs.impact else unread,
         sigma_TN=bar_volatility(known_returns(prices)) if costs.needs_volatility else unread,
-        factor_TN=np.ones((1, n)) if factor_TN is None else factor_TN,
+        factor_TN=np.ones((1, len(prices.symbols))) if factor_TN is None else factor_TN,
         mark_TN=prices.mark_TN,
         session_T=np.unique(prices.sessions_T, return_inverse=True)[1].astype(np.int64),
         settle_row_N=prices.settle_row_N,
@@ -267,8 +266,7 @@ def thin_bars(prices: PriceTable) -> Bool:
     day_T = prices.labels_T.astype("datetime64[D]")
     clock_T = (prices.labels_T - day_T).astype(np.int64)
     weekday_T = (day_T.astype(np.int64) + 3) % 7
-    several = len(np.unique(prices.sessions_T)) < len(count_T)
-    slot_T = clock_T if several else weekday_T
+    slot_T = clock_T if len(np.unique(prices.sessions_T)) < len(count_T) else weekday_T
     first_seen: dict[int, int] = {}
     for t, slot in enumerate(slot_T.tolist()):
         first_seen.setdefault(slot, t)
@@ -286,11 +284,13 @@ def thin_bars(prices: PriceTable) -> Bool:
 def known_returns(prices: PriceTable) -> Float:
     """Simple returns (T, N) from one known close to the next, splits and dividends reinvested.
 
-    NaN on bars without a close: silence is not calm. A return over k bars counts as one of one bar,
-    shrunk by √k.
+    NaN on bars without a close, and on those that only repeat the last one (sources fill up so):
+    silence is not calm. A return over k bars counts as one of one bar, shrunk by √k.
     """
     total_marks = prices.total_marks
     known_TN = np.isfinite(prices.close_TN)
+    flat = prices.high_TN[1:] == prices.low_TN[1:]
+    known_TN[1:] &= ~(flat & (prices.close_TN[1:] == prices.mark_TN[:-1]))
     at_TN = np.where(known_TN, np.arange(len(known_TN))[:, None], -1)
     np.maximum.accumulate(at_TN, axis=0, out=at_TN)
     out = np.full(total_marks.shape, np.nan)

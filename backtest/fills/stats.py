@@ -71,9 +71,18 @@ def _return(equity_T: Any, t: int) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def summarise_nb(
-    equity_T: Any, cash_T: Any, short_T: Any, totals: Any, periods: float, out_K: Any
+    equity_T: Any,
+    cash_T: Any,
+    short_T: Any,
+    totals: Any,
+    periods: float,
+    out_K: Any,
+    free: float = 0.0,
 ) -> None:
-    """Fill out_K with STATS; NaN where a figure is not defined, as ratios of a ruined account."""
+    """Fill out_K with STATS; NaN where a figure is not defined, as ratios of a ruined account.
+
+    free: risk-free return of a bar, which Sharpe and Sortino ratios are beyond.
+    """
     n = len(equity_T) - 1
     mean, below = 0.0, 0.0
     peak, deepest = equity_T[0], 0.0
@@ -81,7 +90,7 @@ def summarise_nb(
     for t in range(1, n + 1):
         change = _return(equity_T, t)
         mean += change
-        below += min(change, 0.0) ** 2
+        below += min(change - free, 0.0) ** 2
         peak = max(peak, equity_T[t])
         deepest = min(deepest, equity_T[t] / peak - 1)
         spell = spell + 1 if equity_T[t] < peak else 0
@@ -102,8 +111,9 @@ def summarise_nb(
     out_K[1] = equity_T[n] / equity_T[0] - 1
     out_K[2] = mean
     out_K[3] = deviation
-    out_K[4] = mean / deviation * sqrt(periods) if defined else float("nan")
-    out_K[5] = mean / sqrt(below / n) * sqrt(periods) if below > 0 and not ruined else float("nan")
+    out_K[4] = (mean - free) / deviation * sqrt(periods) if defined else float("nan")
+    risky = below > 0 and not ruined
+    out_K[5] = (mean - free) / sqrt(below / n) * sqrt(periods) if risky else float("nan")
     out_K[6] = deepest
     out_K[7] = longest
     out_K[8] = m3 / n / (m2 / n) ** 1.5 if defined else float("nan")

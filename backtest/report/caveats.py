@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from backtest.figures.metrics import Time
+from backtest.figures.outside import Benchmark
 from backtest.fills.prices import PriceTable
+from backtest.report.words import day
 from backtest.results import Book
 from backtest.scores.forecasts import sampling_variance
 from backtest.settings import BacktestSettings
@@ -66,6 +69,20 @@ def suspected(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> tuple[
         f"{SUSPECTED}: {len(found)} {noun} that no corporate action explains ({shown}). "
         "Returns, momentum, volatility and fills across them are wrong by the ratio; record them "
         "with 'candlecast data actions'."
+    )
+    return (sentence,)
+
+
+def judged_by(against: Benchmark | None, labels_T: Time) -> tuple[str, ...]:
+    """A sentence on the bars that a given benchmark has no value of."""
+    if against is None or not against.missing:
+        return ()
+    last = labels_T[np.flatnonzero(against.own_T)[-1]]
+    ends = "" if against.own_T[-1] else f" Its last is of {day(last)}."
+    sentence = (
+        f"Benchmark {against.name}: no new value on {against.missing:,} of {len(labels_T):,} bars; "
+        "it is drawn at its last one there, and alpha, beta and all figures against it are of the "
+        f"bars it has.{ends}"
     )
     return (sentence,)
 

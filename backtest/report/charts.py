@@ -15,7 +15,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from backtest.figures.metrics import drawdown
-from backtest.report.style import EQUAL, GAIN, HOLD, LOSS, SHADE, STRATEGY, ZERO, styled
+from backtest.report.style import EQUAL, GAIN, GIVEN, HOLD, LOSS, SHADE, STRATEGY, ZERO, styled
 from backtest.report.time_axis import thinned, without_gaps, words
 from backtest.results import BacktestResult, Book, Fan
 
@@ -231,7 +231,9 @@ def fan(chart: Fan) -> go.Figure:
 
 def _coloured(result: BacktestResult) -> Sequence[tuple[Book, str]]:
     """Benchmarks first, so that the strategy is drawn on top."""
+    given = () if result.outside is None else ((result.outside, GIVEN),)
     return (
+        *given,
         (result.buy_and_hold, HOLD),
         (result.equal_weight, EQUAL),
         (result.strategy, STRATEGY),

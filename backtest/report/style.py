@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-STRATEGY, EQUAL, HOLD = "#3b82f6", "#f59e0b", "#8b95a7"
+STRATEGY, EQUAL, HOLD, GIVEN = "#3b82f6", "#f59e0b", "#8b95a7", "#a855f7"
 GAIN, LOSS, SHADE = "#10b981", "#ef4444", "rgba(217,119,6,0.13)"
 GRID, ZERO = "rgba(128,138,155,0.22)", "rgba(128,138,155,0.6)"
 FONT = "Inter, ui-sans-serif, system-ui, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"

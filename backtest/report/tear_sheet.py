@@ -18,7 +18,15 @@ from backtest.figures.trades import by_group, by_symbol, holdings
 from backtest.report import charts, time_charts
 from backtest.report.embedded import data_block
 from backtest.report.page import as_html, css, plotly_js, template, write_page
-from backtest.report.words import NOTHING, headline, signed, trials, what_is_traded
+from backtest.report.words import (
+    NOTHING,
+    benchmark_words,
+    headline,
+    risk_free_words,
+    signed,
+    trials,
+    what_is_traded,
+)
 from backtest.results import BacktestResult
 from market.settings import flat
 
@@ -45,6 +53,8 @@ def render(result: BacktestResult) -> str:
         result=result,
         metrics=result.strategy.metrics,
         traded=what_is_traded(result),
+        against=benchmark_words(result),
+        free=risk_free_words(result),
         trials=trials(result.settings.trials),
         first=_day(result, 0),
         last=_day(result, -1),
@@ -63,6 +73,7 @@ def render(result: BacktestResult) -> str:
         window=rolling_window(result.strategy.daily.height - 1, result.periods_per_year),
         histogram=as_html(time_charts.histogram(result), "histogram", 290),
         by_year=as_html(time_charts.years(result), "years", 290),
+        by_month=as_html(time_charts.months(result), "months", 240),
         falls=worst_falls(
             result.strategy.daily["equity"].to_numpy(),
             result.strategy.daily["timestamp"].to_numpy(),

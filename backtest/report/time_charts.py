@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from backtest.figures import metrics
-from backtest.figures.through_time import rolling, rolling_window, yearly
-from backtest.report.style import EQUAL, GAIN, GRID, HOLD, LOSS, STRATEGY, ZERO, styled
+from backtest.figures.through_time import monthly_profit, rolling, rolling_window, yearly
+from backtest.report.style import EQUAL, GAIN, GIVEN, GRID, HOLD, LOSS, STRATEGY, ZERO, styled
 from backtest.report.time_axis import thinned, without_gaps, words
 from backtest.results import BacktestResult
 
@@ -20,11 +20,12 @@ def rolled(result: BacktestResult) -> go.Figure:
     """Sharpe ratio, volatility and beta of the last bars, as they moved."""
     daily = result.strategy.daily
     return_T = metrics.returns(daily["equity"].to_numpy())
-    other_T = metrics.returns(result.equal_weight.daily["equity"].to_numpy())
+    other_T = metrics.returns(result.benchmark.daily["equity"].to_numpy())
     both = min(len(return_T), len(other_T))
     periods = result.periods_per_year
+    free_T = result.rate_T[:both] / periods
     window = rolling_window(both, periods)
-    curves = rolling(return_T[:both], other_T[:both], window, periods)
+    curves = rolling(return_T[:both], other_T[:both], window, periods, free_T)
     labels_T = daily["timestamp"].to_numpy()[1 : both + 1]
     drawn = thinned(labels_T)
     drawn = drawn[drawn >= window - 1]
@@ -102,10 +103,27 @@ def histogram(result: BacktestResult) -> go.Figure:
     return figure.update_xaxes(tickformat=".1%", nticks=7)
 
 
-def years(result: BacktestResult) -> go.Figure:
-    """Return of each calendar year, beside equal weight."""
+def months(result: BacktestResult) -> go.Figure:
+    """Change of the equity in each calendar month, in currency."""
+    frame = monthly_profit(result.strategy.daily)
+    pnl = frame["pnl"].to_numpy()
     figure = go.Figure()
-    for book, colour in ((result.equal_weight, EQUAL), (result.strategy, STRATEGY)):
+    figure.add_bar(
+        x=frame["month"].dt.strftime("%Y-%m").to_list(),
+        y=pnl,
+        marker={"color": [GAIN if value >= 0 else LOSS for value in pnl], "opacity": 0.75},
+        hovertemplate="%{x}: %{y:,.0f}<extra></extra>",
+    )
+    figure.add_hline(y=0, line={"color": ZERO, "width": 1})
+    styled(figure, "Profit", tickformat="~s").update_layout(hovermode="closest", showlegend=False)
+    return figure.update_xaxes(type="category", nticks=12, linecolor=GRID)
+
+
+def years(result: BacktestResult) -> go.Figure:
+    """Return of each calendar year, beside the benchmark."""
+    figure = go.Figure()
+    other = EQUAL if result.outside is None else GIVEN
+    for book, colour in ((result.benchmark, other), (result.strategy, STRATEGY)):
         frame = yearly(book.daily)
         figure.add_bar(
             x=frame["year"].cast(str).to_list(),

@@ -25,6 +25,7 @@ class Row:
 def headline(result: BacktestResult) -> list[Row]:
     """Figures of the strategy and its benchmarks, as text."""
     books = [book.metrics for book in result.books]
+    against, free = benchmark_words(result), risk_free_words(result)
     per_year = f"{result.periods_per_year:.0f} bars a year"
 
     def row(label: str, note: str, show: Callable[[Metrics], str]) -> Row:
@@ -37,13 +38,13 @@ def headline(result: BacktestResult) -> list[Row]:
         row("Total return", "net of all costs", lambda m: signed(m.total_return)),
         row("CAGR", "per year; not under 20 sessions", lambda m: signed(m.cagr)),
         row("Volatility", f"annualised, {per_year}", lambda m: percent(m.volatility)),
-        row("Sharpe ratio", "annualised ± standard error (Lo 2002), risk-free 0", sharpe),
+        row("Sharpe ratio", f"annualised ± standard error (Lo 2002), {free}", sharpe),
         row(
             "Deflated Sharpe",
             f"probability that the true ratio is above 0 after {trials(result.settings.trials)}",
             lambda m: percent(m.deflated_sharpe),
         ),
-        row("Sortino ratio", "annualised, target 0", lambda m: number(m.sortino)),
+        row("Sortino ratio", f"annualised, {free}", lambda m: number(m.sortino)),
         row("Calmar ratio", "CAGR / maximum drawdown", lambda m: number(m.calmar)),
         row("Maximum drawdown", "close to close", lambda m: percent(m.max_drawdown)),
         row("Longest drawdown", "bars below an earlier peak", lambda m: f"{m.longest_drawdown}"),
@@ -56,8 +57,15 @@ def headline(result: BacktestResult) -> list[Row]:
         row("Skew", "of bar returns", lambda m: number(m.skew)),
         row("Tail ratio", "95% over 5% quantile", lambda m: number(m.tail_ratio)),
         row("Profit factor", "gains over losses", lambda m: number(m.profit_factor)),
-        row("Alpha", "per year, against equal weight", lambda m: signed(m.alpha)),
-        row("Beta", "against equal weight", lambda m: number(m.beta)),
+        row("Alpha", f"per year, against {against}, {free}", lambda m: signed(m.alpha)),
+        row("Beta", f"against {against}", lambda m: number(m.beta)),
+        row("Excess return", f"CAGR less that of {against}", lambda m: signed(m.excess_return)),
+        row("Tracking error", f"volatility beyond {against}", lambda m: percent(m.tracking_error)),
+        row(
+            "Information ratio",
+            f"mean over volatility of what is beyond {against}",
+            lambda m: number(m.information_ratio),
+        ),
         row("Turnover", "portfolios replaced per year", lambda m: f"{number(m.turnover)} {TIMES}"),
         row(
             "Cost drag",
@@ -83,7 +91,7 @@ def _trades(result: BacktestResult) -> list[Row]:
     figures = result.trade_figures
 
     def row(label: str, note: str, value: str) -> Row:
-        return Row(label, note, (value, NOTHING, NOTHING))
+        return Row(label, note, (value, *[NOTHING] * (len(result.books) - 1)))
 
     return [
         row("Round trips", "closed", f"{figures.count:,}"),
@@ -97,6 +105,19 @@ def _trades(result: BacktestResult) -> list[Row]:
             f"{percent(figures.worst_excursion)}, {percent(figures.best_excursion)}",
         ),
     ]
+
+
+def benchmark_words(result: BacktestResult) -> str:
+    """What figures are against."""
+    return "equal weight" if result.outside is None else result.outside.name
+
+
+def risk_free_words(result: BacktestResult) -> str:
+    """What a year without risk earns."""
+    if result.rates is not None:
+        return f"risk-free as in {result.rates}, {percent(float(result.rate_T.mean()))} on average"
+    rate = result.settings.risk_free
+    return f"risk-free {rate:.4g}" if rate == 0 else f"risk-free {percent(rate)}"
 
 
 def _sides(metrics: Metrics) -> str:

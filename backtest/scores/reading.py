@@ -11,29 +11,74 @@ from pathlib import Path
 import polars as pl
 
 from backtest.fills.terms import LEAST_MOST, Terms
-from market.errors import BacktestInputError
+from market.errors import BacktestInputError, SourceError
+from market.importing.numbers import NumberStyle, is_text, number_style, read_number
+from market.importing.text import read_delimited
 
 DATE_COLUMNS = ("as_of", "as_of_date", "date", "session", "timestamp", "time", "datetime")
-DATES = ("%Y-%m-%d", "%Y%m%d", "%Y/%m/%d", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y", "%d-%m-%Y")
+SYMBOL_NAMES = ("ticker", "code", "ts_code", "instrument", "asset", "secid", "stock", "sid")
+DATE_NAMES = ("day", "trade_date", "tradedate", "trading_day", "asof", "asof_date", "asofdate")
+NO_NAMES = ("", "index", "unnamed: 0", "__index_level_0__", "level_0")
+"""How the first column is called where nobody named it."""
+DATES = (
+    "%Y-%m-%d", "%Y%m%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y", "%d-%m-%Y",
+    "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%d-%b-%y",
+)  # fmt: skip
 """Forms of a date; 17/01/2023 besides, where the file shows which number is the day."""
-CLOCKS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y%m%dT%H:%M:%S", "%Y%m%dT%H:%M")
+CLOCKS = ("%H:%M:%S%.f", "%H:%M", "%H%M%S")
+COMPACT = "%Y%m%d%H%M%S"
+EPOCHS = ((8, 11, "s"), (12, 14, "ms"), (15, 17, "us"), (18, 20, "ns"))
+"""Digits of whole numbers that count from 1970, and their unit; eight digits are a date."""
 
 
 def read_table(path: Path, what: str) -> pl.DataFrame:
-    """A Parquet file as it is, or a CSV file with every column as text.
+    """A Parquet file, or a CSV file with every column as text, its columns by `usual_columns`.
 
-    what: words for messages. Raises BacktestInputError for a file that is not there or not a table.
+    what: words for messages. CSV files may be packed, and apart by semicolons or tabs. Raises
+    BacktestInputError for a file that is not there or not a table.
     """
     if not path.is_file():
         raise BacktestInputError(f"{path}: no such {what} file")
     try:
-        if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path)
-        frame = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy")
+        parquet = path.suffix.lower() in (".parquet", ".pq")
+        frame = pl.read_parquet(path) if parquet else read_delimited(path)
+    except SourceError as error:
+        raise BacktestInputError(str(error)) from error
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise BacktestInputError(f"{path}: not a table of {what}: {reason}") from error
-    return frame.rename({name: name.strip().lstrip("\ufeff") for name in frame.columns})
+    return usual_columns(frame)
+
+
+def usual_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with its columns named as we name them: `Date` date, `Ticker` symbol.
+
+    Names are compared without case and blanks. Columns named by symbols keep their names, unless a
+    column of symbols is there too. A first column without a name holds dates.
+    """
+    low = {name: name.strip().lstrip("\ufeff").lower() for name in frame.columns}
+    renamed: dict[str, str] = {}
+    taken = set(low.values())
+    if "symbol" not in taken:
+        found = next((name for name, each in low.items() if each in SYMBOL_NAMES), None)
+        if found is not None:
+            renamed[found] = "symbol"
+    if not taken & set(DATE_COLUMNS):
+        first = frame.columns[:1]
+        found = next((name for name, each in low.items() if each in DATE_NAMES), None)
+        if found is None and first and low[first[0]] in NO_NAMES:
+            found = first[0]
+        if found is not None:
+            renamed[found] = "date"
+    long = "symbol" in taken or "symbol" in renamed.values()
+    for name, each in low.items():
+        if name not in renamed and (long or each in DATE_COLUMNS):
+            renamed[name] = each
+    doubled = [name for name in renamed.values() if list(renamed.values()).count(name) > 1]
+    if doubled:
+        raise BacktestInputError(f"two columns are called {doubled[0]} (rule: one of each)")
+    kept = {name: name.strip() for name in frame.columns if name not in renamed}
+    return frame.rename({**renamed, **kept})
 
 
 def need(frame: pl.DataFrame, names: Sequence[str], where: str) -> None:
@@ -46,22 +91,33 @@ def need(frame: pl.DataFrame, names: Sequence[str], where: str) -> None:
 
 
 def with_symbols(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with its symbols as text, without blanks around them."""
-    return frame.with_columns(pl.col("symbol").cast(pl.String).str.strip_chars())
+    """The frame with its symbols as text, without blanks and quotes around them.
+
+    Raises BacktestInputError naming a row without one.
+    """
+    text = frame["symbol"].cast(pl.String).str.strip_chars(" \t\"'")
+    empty = (text.is_null() | (text == "")).arg_true()
+    if len(empty):
+        raise BacktestInputError(f"row {empty[0] + 1}: has no symbol (rule: every row names one)")
+    return frame.with_columns(text.alias("symbol"))
 
 
 def with_numbers(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
-    """The frame with these columns as float64; blanks are null.
+    """The frame with these columns as float64; blanks, and words for nothing (NA, -), are null.
 
-    Raises BacktestInputError naming symbol and row of a text that is not a number, and of
-    infinities.
+    Text may group digits (1,234.5), have a decimal comma, or be a percentage (5% is 0.05). Raises
+    BacktestInputError naming symbol and row of a text that is not a number, and of infinities.
     """
+    texts = [name for name in names if is_text(frame[name])]
+    style = _style([frame[name] for name in texts])
     for name in names:
-        if frame.schema[name] == pl.String:
-            text = pl.col(name).str.strip_chars().replace("", None)
-            made = frame.with_columns(text.alias(name))
-            cast = made.with_columns(pl.col(name).cast(pl.Float64, strict=False))
-            bad = made.filter(pl.col(name).is_not_null() & cast[name].is_null())
+        if name in texts:
+            text = frame[name].cast(pl.String).str.strip_chars()
+            share = text.str.ends_with("%")
+            value = read_number(text.str.strip_chars_end("% "), name, style, optional=True)
+            value = pl.select(pl.when(share).then(value / 100).otherwise(value)).to_series()
+            made, cast = frame, frame.with_columns(value.alias(name))
+            bad = made.filter(value.is_nan())
         else:
             try:
                 made = cast = frame.with_columns(pl.col(name).cast(pl.Float64))
@@ -78,6 +134,15 @@ def with_numbers(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
             raise BacktestInputError(f"{where}: {name}{day} is {row[name]!r} (rule: a number)")
         frame = cast
     return frame
+
+
+def _style(columns: list[pl.Series]) -> NumberStyle:
+    try:
+        return number_style(columns, "", None, None)
+    except SourceError as error:
+        raise BacktestInputError(
+            f"{str(error).removeprefix(': ').partition(';')[0]}; write numbers with a point"
+        ) from error
 
 
 def with_flags(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
@@ -110,8 +175,9 @@ def as_times(values: pl.Series) -> pl.Series:
     """Dates (Date), instants (Datetime in UTC) or local labels (Datetime without a time zone).
 
     Text may be ISO, 20230117, 2023/01/17, 17.01.2023, 17-Jan-2023, or 17/01/2023 where some day
-    beyond the 12th shows which is which; with a time of day, and with an offset an instant. Local
-    times that are all midnight are dates. Raises BacktestInputError for anything else.
+    beyond the 12th shows which is which; with a time of day, and with an offset an instant. Whole
+    numbers of ten digits and more are seconds, milliseconds … since 1970. Local times that are all
+    midnight are dates. Raises BacktestInputError for anything else.
     """
     dtype = values.dtype
     if dtype == pl.Date:
@@ -124,20 +190,24 @@ def as_times(values: pl.Series) -> pl.Series:
     if not (dtype.is_integer() or dtype == pl.String):
         raise BacktestInputError(f"dates are {dtype} (rule: dates, instants, or text of them)")
     text = values.cast(pl.String).str.strip_chars()
-    for form in (*DATES, *_slashed(text)):
+    if not len(text):
+        return values.cast(pl.String).str.to_date(DATES[0], strict=False)
+    days = (*DATES, *_slashed(text))
+    for form in days:
         found = text.str.to_date(form, strict=False)
-        if not found.is_null().any():
+        if _modern(found):
             return found
-    zoned = text.str.contains(r"\d(Z|[+-]\d\d:?\d\d)$")
-    local = text.str.replace(r"(\d)[ T]+(\d)", "${1}T${2}")
+    if (since := _since_1970(text)) is not None:
+        return since
+    zoned = text.str.contains(r"\d ?(Z|UTC|[+-]\d\d:?\d\d)$")
+    local = text.str.replace(r"(\d)[ T,]+(\d+:|\d{6})", "${1}T${2}")
     if zoned.all():
-        local = local.str.replace(r"Z$", "+00:00").str.replace(r"([+-]\d\d):?(\d\d)$", "${1}:${2}")
-        forms = tuple(form + "%:z" for form in CLOCKS)
-    else:
-        forms = CLOCKS
-    for form in forms:
+        local = local.str.replace(r" ?(Z|UTC)$", "+00:00")
+        local = local.str.replace(r" ?([+-]\d\d):?(\d\d)$", "${1}:${2}")
+    offset = "%:z" if zoned.all() else ""
+    for form in (*(f"{day}T{clock}{offset}" for day in days for clock in CLOCKS), COMPACT):
         parsed = local.str.to_datetime(form, strict=False, time_unit="us")
-        if not parsed.is_null().any():
+        if _modern(parsed):
             return as_times(parsed)
     wrong = text.filter(text.str.to_date(DATES[0], strict=False).is_null())
     raise BacktestInputError(
@@ -147,9 +217,29 @@ def as_times(values: pl.Series) -> pl.Series:
     )
 
 
+def _modern(found: pl.Series) -> bool:
+    """Whether a form read every text, and none as of a year that two digits made."""
+    return not found.is_null().any() and bool((found.dt.year() >= 1800).all())
+
+
+def _since_1970(text: pl.Series) -> pl.Series | None:
+    """Instants of whole numbers that count from 1970; None where they are something else."""
+    if not text.str.contains(r"^\d+$").all():
+        return None
+    digits = text.str.len_chars()
+    for least, end, unit in EPOCHS:
+        if digits.is_between(least, end - 1).all() and digits.min() != 8:
+            count = text.cast(pl.Int64)
+            if unit == "s":
+                count, unit = count * 1000, "ms"
+            at = count.cast(pl.Datetime(unit)).dt.cast_time_unit("us")  # type: ignore[arg-type]
+            return at.dt.replace_time_zone("UTC")
+    return None
+
+
 def _slashed(text: pl.Series) -> tuple[str, ...]:
     """Whether 17/01/2023 is day/month or month/day; nothing where the values do not tell."""
-    parts = text.str.extract_groups(r"^(\d{1,2})/(\d{1,2})/\d{4}$").struct.unnest()
+    parts = text.str.extract_groups(r"^(\d{1,2})/(\d{1,2})/\d{4}( .*)?$").struct.unnest()
     numbers = parts.select(pl.all().cast(pl.Int64, strict=False))
     first, second = (numbers.to_series(i).max() for i in (0, 1))
     if first is None or second is None:

@@ -49,7 +49,10 @@ def targets_of(
         short=short,
     )
     return build_targets(
-        strategy, signals, bars_per_year=periods, group_N=_group_numbers(decisions, groups)
+        strategy,
+        signals,
+        bars_per_year=periods,
+        group_N=_group_numbers(strategy, decisions, groups),
     )
 
 
@@ -63,8 +66,15 @@ def _deviations(decisions: Decisions) -> Float:
     return deviation_DN
 
 
-def _group_numbers(decisions: Decisions, groups: dict[str, str] | None) -> Int | None:
+def _group_numbers(
+    strategy: StrategySettings, decisions: Decisions, groups: dict[str, str] | None
+) -> Int | None:
     if groups is None:
+        if strategy.max_group:
+            raise BacktestInputError(
+                "max_group needs the group of every symbol: give --groups, a CSV file of "
+                "symbol and group"
+            )
         return None
     missing = [symbol for symbol in decisions.prices.symbols if symbol not in groups]
     if missing:

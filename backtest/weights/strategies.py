@@ -47,6 +47,8 @@ def equal_weight(row_D: Int, listed_DN: npt.NDArray[np.bool_]) -> Targets:
     return one_set(row_D, starts(size_D), np.nonzero(listed_DN)[1].astype(np.int64), weight_M)
 
 
+WHOLE = 1e-9
+"""Names short by less than this count as whole: 29% of 100 are 29."""
 Entries = tuple[Int, Int, Float]
 """start_D1, column_M, weight_M"""
 
@@ -76,7 +78,8 @@ def _longshort(s: StrategySettings, signals: Signals) -> Entries:
     Beta-neutral: with β_L, β_S the legs' weighted betas, the long leg gets gross · β_S / (β_L +
     β_S), so that the betas cancel; where a leg's beta is not above 0 the date goes to cash.
     """
-    most_D = (np.isfinite(signals.score_DN).sum(axis=1) * s.quantile).astype(np.int64)
+    named_D = np.isfinite(signals.score_DN).sum(axis=1)
+    most_D = np.floor(named_D * s.quantile + WHOLE).astype(np.int64)
     long, short = _without_ties(
         signals.score_DN, best_nb(signals.score_DN, most_D), best_nb(-signals.score_DN, most_D)
     )

@@ -68,10 +68,13 @@ def load(request: BacktestRequest) -> dict[str, Any]:
 
     import polars as pl
 
+    from backtest.currency import with_currency
     from backtest.fills.prices import BAR_COLUMNS
     from backtest.scores.own import read_scores
     from backtest.scores.reading import read_actions, read_groups, read_table, read_terms
+    from cluster.commands.backtest_series import benchmark_series, file_series
     from cluster.commands.backtest_venue import with_venue
+    from market.exchange_sessions import sessions_per_year
     from market.lake.history import MarketHistory
 
     history = MarketHistory.open(request.store, version=request.store_version)
@@ -124,7 +127,9 @@ def load(request: BacktestRequest) -> dict[str, Any]:
     elif request.store_actions and (own := history.traded_actions()) is not None:
         loaded["actions"] = own
         provenance["corporate actions"] = f"{own.height:,} of the store, of its raw prices"
-    loaded["sessions_per_year"] = _sessions_per_year(history.spec.venue)
+    if request.risk_free_rates is not None:
+        loaded["rates"] = file_series(request.risk_free_rates, "risk-free rates")
+    loaded["sessions_per_year"] = sessions_per_year(history.spec.venue)
     bars = history.scan(start=start).select(BAR_COLUMNS).collect()
     if request.venue_costs:
         span = bars["session"].min(), bars["session"].max()
@@ -134,25 +139,11 @@ def load(request: BacktestRequest) -> dict[str, Any]:
         )  # fmt: skip
         loaded |= {"settings": made.settings, "terms": made.terms}
         provenance["venue"] = made.words
-    return loaded | {"bars": bars, "provenance": provenance}
-
-
-def _sessions_per_year(venue: str | None) -> float | None:
-    """Of the venue's calendar over its last ten years; None where no calendar is known."""
-    from market.spec import ALWAYS_OPEN
-
-    if venue is None or venue == ALWAYS_OPEN:
-        return 365.0 if venue == ALWAYS_OPEN else None
-    import exchange_calendars
-
-    try:
-        calendar = exchange_calendars.get_calendar(venue)
-    except exchange_calendars.errors.InvalidCalendarName:
-        return None
-    last = calendar.last_session.year - 1
-    first = max(last - 9, calendar.first_session.year + 1)
-    sessions = calendar.sessions_in_range(f"{first}-01-01", f"{last}-12-31")
-    return round(float(len(sessions)) / float(last - first + 1), 1)
+    symbols = bars["symbol"].unique().sort().to_list()
+    loaded["settings"], money = with_currency(loaded["settings"], history.spec.venue, symbols)
+    if request.benchmark is not None:
+        loaded["benchmark"] = benchmark_series(request.benchmark, history, loaded.get("actions"))
+    return loaded | {"bars": bars, "provenance": provenance | money}
 
 
 def show(result: BacktestResult, console: Console) -> None:

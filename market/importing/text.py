@@ -67,6 +67,20 @@ def read_table(path: Path, wanted: frozenset[str], positions: int) -> Table:
     return Table(frame, has_header, extra)
 
 
+def read_delimited(path: Path) -> pl.DataFrame:
+    """A text file whose first line names its columns, no bars expected. SourceError as above."""
+    content, head = _open(path)
+    if not (lines := _lines(head)):
+        raise SourceError(f"{path}: the file is empty")
+    mark = max(_SEPARATORS, key=lines[0].count)
+    header = _named([_fields(line, mark) for line in lines], True)
+    frame = _parse(path, content, mark, _physical(head, 1), header)
+    faults = frame.get_column(RAGGED_COLUMN, default=pl.Series([None])).drop_nulls()
+    if len(faults):
+        raise SourceError(f"{path}: {faults[0]} (rule: one field per column)")
+    return frame.drop(RAGGED_COLUMN, strict=False)
+
+
 def _open(path: Path) -> tuple[str | bytes, str]:
     """What to parse (the path where it can be read as it lies, else UTF-8 bytes), and its head."""
     with path.open("rb") as handle:
@@ -173,13 +187,10 @@ def _lines(head: str) -> list[str]:
 
 def _physical(head: str, logical: int) -> int:
     """How many lines of the file come before the logical line of that number."""
-    before = _lines(head)[:logical]
-    if not before:
-        return 0
     position = 0
-    for line in before:
+    for line in _lines(head)[:logical]:
         position = head.index(line, position) + len(line)
-    return head.count("\n", 0, position) + 1
+    return head.count("\n", 0, position) + 1 if position else 0
 
 
 def _fields(line: str, separator: str) -> list[str]:

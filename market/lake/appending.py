@@ -137,11 +137,12 @@ def import_bars(
     actions: pl.DataFrame | None = None,
     on_conflict: OnConflict,
     sources: Sequence[str],
+    buckets: int | None = None,
 ) -> ImportReport:
     """Add checked bars to the newest version of a store, made where there is none, in one step.
 
-    See MarketHistory.append. good: a frame, or shelves of bars. Where it fails nothing is left
-    behind, not even an empty store.
+    See MarketHistory.append. good: a frame, or shelves of bars. buckets: of a new store; by its
+    first symbols without. Where it fails nothing is left behind, not even an empty store.
     Raises StoreError, one line, also for a disk that is full or cannot be written.
     """
     if isinstance(good, pl.DataFrame):
@@ -149,17 +150,22 @@ def import_bars(
             shelves.add(with_closes(good, spec))
             return import_bars(
                 root, spec, shelves, quarantine, actions=actions, on_conflict=on_conflict,
-                sources=sources,
+                sources=sources, buckets=buckets,
             )  # fmt: skip
     begun = current_version(root) is not None
     try:
         with writing(root), writer_lock(root), undone(root):
             version = current_version(root)
             if version is None:
-                buckets = buckets_for(good.symbols_seen)
-                version = create(root, Contents(spec, buckets), unfinished=True)
+                new = Contents(spec, buckets or buckets_for(good.symbols_seen))
+                version = create(root, new, unfinished=True)
             contents = load(root, version)
             require_spec(root, contents.spec, spec)
+            if buckets not in (None, contents.buckets):
+                raise StoreError(
+                    f"{root}: its symbols lie in {contents.buckets} buckets, chosen when it was "
+                    f"made; leave --buckets {buckets} away, or name a new --store"
+                )
             return _append(root, version, contents, good, quarantine, actions, on_conflict, sources)
     finally:
         if not begun:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from market.bars import BAR_SCHEMA
-from market.errors import StoreError
+from market.errors import ConfigError, StoreError
 from market.storage import Folder
 
 BUCKETS = 64
@@ -66,6 +66,12 @@ def buckets_for(symbols: int) -> int:
     while wanted < MOST_BUCKETS and symbols > wanted * _SYMBOLS_PER_BUCKET:
         wanted *= 2
     return wanted
+
+
+def require_buckets(buckets: int) -> None:
+    """Raises ConfigError unless a number of buckets is a power of two from 64 to 4,096."""
+    if not BUCKETS <= buckets <= MOST_BUCKETS or buckets & (buckets - 1):
+        raise ConfigError(f"buckets={buckets}: must be a power of two from 64 to 4096")
 
 
 def write_file(

@@ -83,6 +83,31 @@ def test_it_prints_results_and_writes_the_sheet(folders: tuple[Path, Path], tmp_
     assert 'id="in-sample-banner"' in page
 
 
+def test_a_benchmark_and_rates_from_outside(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    store, table = folders
+    bars = MarketHistory.open(store).scan().filter(pl.col("symbol") == "S00").collect()
+    index, rates = tmp_path / "index.csv", tmp_path / "bills.csv"
+    bars.select(pl.col("session").alias("Date"), pl.col("close").alias("Close")).write_csv(index)
+    rates.write_text(f"date;rate\n{bars['session'][0]};4,5%\n")
+    given = ("--store", store, "--forecasts", table, "--k", 2, "--model-id", MODEL)
+    pages = []
+    for named in (index, "S00"):
+        report = tmp_path / "sheet.html"
+        outside = ("--benchmark", named, "--risk-free-rates", rates)
+        tables = ("--export", tmp_path / "tables")
+        assert "risk-free" not in invoke(*given, *outside, *tables, "--report", report)
+        pages.append(report.read_text(encoding="utf-8"))
+        assert "risk-free as in bills.csv, 4.50% on average" in pages[-1]
+    assert re.search(r'class="book-4">index<', pages[0])
+    assert re.search(r'class="book-4">S00<', pages[1])
+    assert "s00" in pl.read_parquet(tmp_path / "tables" / "equity.parquet").columns
+    assert pl.read_parquet(tmp_path / "tables" / "profits_by_month.parquet").height > 1
+    with pytest.raises(ConfigError, match="not both"):
+        invoke(*given, "--risk-free", 0.01, "--risk-free-rates", rates)
+    with pytest.raises(BacktestInputError, match="neither a file nor a symbol"):
+        invoke(*given, "--benchmark", "SPX")
+
+
 def test_flags_win_over_the_config(folders: tuple[Path, Path], tmp_path: Path) -> None:
     store, table = folders
     config = tmp_path / "config.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import itertools
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import polars as pl
 import pytest
 
 from backtest import BacktestSettings, run_backtest
+from backtest.scores.brought import weight_entries
 from backtest.scores.own import read_scores, user_scores
-from backtest.scores.reading import as_times, read_groups
+from backtest.scores.reading import as_times, read_groups, read_table
 from market.errors import CandlecastError
 from tests.field.backtest.helper import FREE_FLAT, bars, days, scores
 
@@ -57,10 +59,70 @@ def test_ints_then_floats_are_numbers(tmp_path: Path) -> None:
         "17-Jan-2024",
         "17/01/2024",
         "1/17/2024",
+        "2024.01.17",
+        "17-Jan-24",
+        "Jan 17, 2024",
+        "2024-01-17 00:00:00",
     ],
 )
 def test_dates_in_the_forms_people_write(text: str) -> None:
     assert as_times(pl.Series([text])).to_list() == [dt.date(2024, 1, 17)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2024-01-17 15:30:00+05:30",
+        "2024-01-17 10:00:00 UTC",
+        "2024-01-17T10:00Z",
+        1705485600,
+        1705485600000,
+        "1705485600000",
+    ],
+)
+def test_instants_in_the_forms_programs_write(value: str | int) -> None:
+    assert as_times(pl.Series([value])).to_list() == [dt.datetime(2024, 1, 17, 10, tzinfo=dt.UTC)]
+
+
+@pytest.mark.parametrize(
+    "text", ["17.01.2024 10:00", "17/01/2024 10:00:00", "20240117100000", "20240117 100000"]
+)
+def test_local_times_in_the_forms_people_write(text: str) -> None:
+    assert as_times(pl.Series([text])).to_list() == [dt.datetime(2024, 1, 17, 10)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Date,Symbol,Score\n{0},000001,1\n{1},000002,0.5\n",
+        b",ticker,score\n{0},000001,1\n{1},000002,0.5\n",
+        b"date;symbol;score\n{0};000001;1\n{1};000002;0,5\n",
+        b"date\tsymbol\tscore\n{0}\t000001\t1\n{1}\t000002\t0.5\n",
+        b'\xef\xbb\xbfdate, symbol, score\r\n{0}, "000001", 1\r\n{1}, 000002, 5e-1\r\n',
+        b"date,symbol,score\n{0},000001,100%\n{1},000002,50%\n{1},600519,NA\n",
+    ],
+    ids=["capitals", "pandas", "semicolons", "tabs", "blanks", "percent"],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_tables_as_programs_write_them(tmp_path: Path, content: bytes, packed: bool) -> None:
+    for i, day in enumerate((days(30)[5], days(30)[10])):
+        content = content.replace(f"{{{i}}}".encode(), str(day).encode())
+    path = tmp_path / ("scores.csv.gz" if packed else "scores.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    found = user_scores(read_scores(path), store())
+    assert found["symbol"].to_list()[:2] == ["000001", "000002"]
+    assert found["score"].to_list()[:2] == [1.0, 0.5]
+    assert found["score"].is_nan().sum() == found.height - 2
+
+
+def test_wide_weights_may_be_of_tickers_that_look_like_words(tmp_path: Path) -> None:
+    names = ("T", "LOW", "NA", "TRUE", "000001")
+    frame = bars({name: [10.0 + 0.1 * j for j in range(30)] for name in names})
+    lines = ["," + ",".join(names), f"{days(30)[5]},20%,20%,20%,20%,"]
+    own = read_table(written(tmp_path / "weights.csv", lines), "weights")
+    found = weight_entries(own, frame, "error")
+    assert sorted(found["symbol"]) == sorted(names[:4])
+    assert found["score"].to_list() == [0.2] * 4
 
 
 def test_dates_that_could_be_two_days_are_refused() -> None:
@@ -77,6 +139,8 @@ def test_dates_that_could_be_two_days_are_refused() -> None:
         ("999999,2024-01-10,1", "999999: score of 2024-01-10, but the store holds no bar of it"),
         ("1,2024-01-10,1", "it holds 000001: write codes as text"),
         ("000001,2024-01-10,inf", "rule: a number"),
+        (",2024-01-10,1", "row 1: has no symbol"),
+        ("000001,2024-01-10", "rule: one field per column"),
         ("000001,2024-01-13,1", "no session of the store closes then"),
     ],
 )

@@ -28,6 +28,35 @@ def test_an_open_at_the_rounded_limit_cannot_be_bought(before: float, limit: flo
         assert made.orders.height == bought
 
 
+@pytest.mark.parametrize(
+    ("share", "tick", "before", "high", "low"),
+    [
+        (0.05, 0.01, 3.10, 3.26, 2.95),
+        (0.2, 0.01, 7.77, 9.32, 6.22),
+        (0.3, 0.01, 12.35, 16.06, 8.65),
+        (0.1, 0.001, 1.155, 1.271, 1.040),
+        (0.1, 0.01, 2.05, 2.26, 1.85),
+        (0.1, 5.0, 1005.0, 1105.0, 905.0),
+    ],
+)
+def test_limits_of_every_board_and_tick(
+    share: float, tick: float, before: float, high: float, low: float
+) -> None:
+    for opened, bought in ((high, 0), (high - tick, 1)):
+        prices = table(bars({"A": [before, before, opened, opened], "B": [5] * 4}))
+        rules = Rules(limit=share, tick=tick)
+        made = simulate(
+            targets(prices, [(1, {"A": 1.0})]), prices, FREE, rules,
+            cash=1e5, first_row=0, last_row=3,
+        )  # fmt: skip
+        assert made.orders.height == bought
+    for opened, sold in ((low, 0), (low + tick, 1)):
+        prices = table(bars({"A": [before, before, before, opened], "B": [5] * 4}))
+        plan = targets(prices, [(0, {"A": 1.0}), (2, {"B": 1.0})])
+        made = simulate(plan, prices, FREE, rules, cash=1e5, first_row=0, last_row=3)
+        assert made.orders.filter(pl.col("side") == "sell").height == sold
+
+
 @pytest.mark.parametrize(("before", "limit"), [(3.33, 3.00), (10.0, 9.0)])
 def test_an_open_at_the_rounded_limit_cannot_be_sold(before: float, limit: float) -> None:
     prices = table(bars({"A": [before] * 4 + [limit] * 2, "B": [5] * 6}))
@@ -92,6 +121,59 @@ def test_a_split_is_no_volatility() -> None:
     assert found["A"] == pytest.approx(found["B"] * 2**0.5, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("split", "dividend", "cost"), [(0.1, 0.0, "slippage_volatility"), (1.0, 20.0, "impact")]
+)
+def test_no_action_is_volatility(split: float, dividend: float, cost: str) -> None:
+    n = 40
+    price = np.array(walk(0, n))
+    raw = price.copy()
+    raw[25:] *= (raw[24] / split - dividend) / raw[24]
+    prices = table(bars({"A": list(raw), "B": list(price)}))
+    at = days(n)[25]
+    act = pl.DataFrame({"symbol": ["A"], "session": [at], "split": [split], "dividend": [dividend]})
+    costs = Costs(commission_bps=0, min_fee=0, slippage_bps=0, **{cost: 0.1})
+    found = []
+    for name in "AB":
+        plan = targets(prices, [(29, {name: 1.0})])
+        made = simulate(plan, prices, costs, cash=1e5, first_row=0, last_row=n - 1, actions=act)
+        order = made.orders.row(0, named=True)
+        slipped = order["price"] / order["reference"] - 1
+        found.append(slipped / order["size"] ** 0.5 if cost == "impact" else slipped)
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def test_own_weights_long_and_short_are_told_apart() -> None:
+    day = days(30)
+    frame = bars({name: walk(i, 30) for i, name in enumerate("ABC")}, day)
+    weight = {"A": 0.65, "B": 0.65, "C": -0.3}
+    own = pl.DataFrame(
+        [(day[i], name, w) for i in range(0, 25, 5) for name, w in weight.items()],
+        schema=["date", "symbol", "weight"],
+        orient="row",
+    )
+    settings = BacktestSettings(short=True, leverage=1.6, **FREE_FLAT)
+    found = run_backtest(frame, None, settings, weights=own).strategy.metrics
+    shown = (found.exposure, found.net_exposure, found.long_exposure, found.short_exposure)
+    assert shown == pytest.approx((1.6, 1.0, 1.3, 0.3), abs=0.03)
+
+
+@pytest.mark.parametrize("weighting", ["equal", "score", "inverse_volatility"])
+@pytest.mark.parametrize("values", [1, 2, 9])
+def test_scores_of_few_values_trade_or_hold_nothing(weighting: str, values: int) -> None:
+    day = days(30)
+    frame = bars({name: walk(i, 30) for i, name in enumerate("ABCDEFGHIJ")}, day)
+    rows = [
+        (day[i], name, float((3 * i + 7 * j) % values) / 8)
+        for i in range(0, 25, 5)
+        for j, name in enumerate("ABCDEFGHIJ")
+    ]
+    settings = BacktestSettings(strategy="longshort", quantile=0.3, weighting=weighting)
+    made = run_backtest(frame, None, settings, scores=scores(rows))
+    assert (made.strategy.orders.height > 0) == (values > 1)
+    assert any("held nothing" in caveat for caveat in made.caveats) == (values == 1)
+
+
 def test_a_split_while_suspended_creates_no_money() -> None:
     frame = bars({"A": [20, 20, 20, None, None, 10, 10], "B": [5] * 7})
     act = pl.DataFrame(
@@ -128,6 +210,8 @@ def test_a_new_listing_or_a_suspended_name_is_as_wild_as_its_known_returns() -> 
     halted = [*price[:30], *[None] * 40, *price[70:]]
     assert _first_weight(halted, 0.1) < 1.25 * _first_weight(list(price), 0.1)
     assert _first_weight([None] * 75 + price[75:], 0.1) == 0, "two returns are not an estimate"
+    padded = [price[70]] * 70 + price[70:]
+    assert _first_weight(padded, 0.1) == pytest.approx(known, abs=0.01), "filled up by its source"
 
 
 def test_exposure_is_told_gross_net_long_and_short() -> None:
