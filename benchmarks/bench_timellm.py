@@ -5,12 +5,13 @@
 64 rows of 512 values, 96 steps ahead, a backbone with random weights of GPT-2's width and six
 layers. `plain` computes what a straightforward program does at every call: the prototype mapping,
 every prompt's text and tokens by itself, prompts padded to the longest, attention maps and hidden
-states of all layers returned. `kept` is `forecast_rows`. Both in both number formats, and with two
-descriptions: the one this project gives for bars, and one of 111 tokens, as long as the one that
-Time-LLM's authors give for ETT (111 pieces by GPT-2's splitting rule). Windows differ from call to
-call, so no prompt is met twice. Each way runs in a process of its own, one after the other, a few
-times in turn. Seconds are those of the processor (wall time in brackets), since the machine is
-shared; memory is the process's peak above what loading the model took.
+states of all layers returned, by the network as transformers loads it. `fused` is the same with
+GPT-2's activation in one piece, which `kept` has too. `kept` is `forecast_rows`. All in both number
+formats, and with two descriptions: the one this project gives for bars, and one of 111 tokens, as
+long as the one that Time-LLM's authors give for ETT (111 pieces by GPT-2's splitting rule). Windows
+differ from call to call, so no prompt is met twice. Each way runs in a process of its own, one
+after the other, a few times in turn. Seconds are those of the processor (wall time in brackets),
+since the machine is shared; memory is the process's peak above what loading the model took.
 """
 
 from __future__ import annotations
@@ -39,16 +40,15 @@ from forecaster.timellm.rows import forecast_rows
 
 ROWS, LOOKBACK, HORIZON, CALLS = 64, 512, 96, 1
 ETT_TOKENS = 111
-WAYS = (
-    ("plain", "float32"), ("kept", "float32"), ("plain", "bfloat16"), ("kept", "bfloat16"),
-)  # fmt: skip
+WAYS = tuple(
+    (way, precision) for precision in ("float32", "bfloat16") for way in ("plain", "fused", "kept")
+)
 
 
 def plain(model: TimeLLM, network: nn.Module, x_BL: Tensor) -> Tensor:
     """Everything anew, and everything returned; one padded batch.
 
-    network: the backbone as transformers loads it for attention maps, with GPT-2's activation in
-    its fused form, as for the other way.
+    network: the backbone as transformers loads it for attention maps.
     """
     instance = normalise_instances(x_BL)
     backbone = model.backbone
@@ -74,10 +74,12 @@ def plain(model: TimeLLM, network: nn.Module, x_BL: Tensor) -> Tensor:
     return model.head(states) * instance.scale_B1 + instance.loc_B1
 
 
-def eager_network(folder: str, precision: str) -> nn.Module:
+def eager_network(folder: str, precision: str, fused: bool) -> nn.Module:
     from transformers import AutoConfig, AutoModel
 
-    settings = AutoConfig.from_pretrained(folder, activation_function="gelu_pytorch_tanh")
+    settings = AutoConfig.from_pretrained(folder)
+    if fused:
+        settings.activation_function = "gelu_pytorch_tanh"
     network: nn.Module = AutoModel.from_pretrained(
         folder, config=settings, dtype=getattr(torch, precision), attn_implementation="eager"
     )
@@ -108,7 +110,10 @@ def one(way: str, folder: str, precision: str, tokens: int | None, threads: int)
         )
     ).eval()  # fmt: skip
     assert isinstance(model, TimeLLM)
-    network = eager_network(folder, precision) if way == "plain" else model.backbone.network
+    anew = way != "kept"
+    network = model.backbone.network
+    if anew:
+        network = eager_network(folder, precision, way == "fused")
     model.backbone.network = network
     gc.collect()
     torch.manual_seed(2)
@@ -118,7 +123,7 @@ def one(way: str, folder: str, precision: str, tokens: int | None, threads: int)
     with torch.inference_mode():
         for x_BL in batches:
             began, began_wall = time.process_time(), time.perf_counter()
-            forecast = plain(model, network, x_BL) if way == "plain" else forecast_rows(model, x_BL)
+            forecast = plain(model, network, x_BL) if anew else forecast_rows(model, x_BL)
             seconds.append(time.process_time() - began)
             wall.append(time.perf_counter() - began_wall)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -142,6 +147,7 @@ def main() -> None:
     parse.add_argument("--threads", type=int, default=1)
     parse.add_argument("--repeats", type=int, default=3)
     parse.add_argument("--descriptions", nargs="+", choices=("own", "ett"), default=("own", "ett"))
+    parse.add_argument("--precisions", nargs="+", default=("float32", "bfloat16"))
     args = parse.parse_args()
     if args.one is not None:
         one(*args.one, args.precision, args.description_tokens, args.threads)
@@ -153,13 +159,16 @@ def main() -> None:
         for description in args.descriptions:
             tokens = None if description == "own" else ETT_TOKENS
             print(f"description: {tokens or 'its own'} tokens", flush=True)
-            compare(folder, tokens, args.threads, args.repeats)
+            ways = [way for way in WAYS if way[1] in args.precisions]
+            compare(folder, tokens, args.threads, args.repeats, ways)
 
 
-def compare(folder: Path, tokens: int | None, threads: int, repeats: int) -> None:
-    found: dict[tuple[str, str], list[dict[str, float]]] = {way: [] for way in WAYS}
+def compare(
+    folder: Path, tokens: int | None, threads: int, repeats: int, ways: list[tuple[str, str]]
+) -> None:
+    found: dict[tuple[str, str], list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(repeats):
-        for way, precision in WAYS:
+        for way, precision in ways:
             command = [sys.executable, __file__, "--one", way, str(folder)]
             command += ["--precision", precision, "--threads", str(threads)]
             command += [] if tokens is None else ["--description-tokens", str(tokens)]
@@ -170,12 +179,12 @@ def compare(folder: Path, tokens: int | None, threads: int, repeats: int) -> Non
     def typical(way: str, precision: str, what: str) -> float:
         return statistics.median(run[what] for run in found[way, precision])
 
-    for way, precision in WAYS:
+    for way, precision in ways:
         ratios = ", ".join(
             f"{typical('plain', base, 'seconds') / typical(way, precision, 'seconds'):.2f} x speed "
             f"and {typical(way, precision, 'peak_mb') / typical('plain', base, 'peak_mb'):.2f} x "
             f"memory of plain {base}"
-            for base in ("float32", "bfloat16")
+            for base in sorted({each for _, each in ways}, reverse=True)
         )
         print(
             f"{way} {precision}: {typical(way, precision, 'seconds'):.2f} s "

@@ -1,8 +1,9 @@
 """Figures of trading at each venue: currency, ticks, lots, limits, taxes, usual commission.
 
-Rules are the exchanges' and tax offices' published ones, named in each preset's `source`; the
-commission is a discount broker's usual one, exchange fees with it. They are defaults to start from,
-said on every page that uses them: fees differ by broker, and rules by share class. Ticks are
+Rules are the exchanges' and tax offices' published ones, named in each preset's `source`. The
+commission is of a size that discount brokers ask, exchange fees with it; it was checked against no
+broker's list of prices. They are defaults to start from, said on every page that uses them: fees
+differ by broker, and rules by share class. Ticks are
 today's unless a note says since when; taxes and limits have their dates.
 """
 

@@ -127,7 +127,8 @@ class VenuePreset:
         commission = f"{self.commission_bps:g} bps"
         if self.commission_per_share:
             commission = f"{self.commission_per_share:g} per share"
-        parts.append(f"commission {commission}, at least {self.min_fee:g}")
+        least = f" and at least {self.min_fee:g}" if self.min_fee else ""
+        parts.append(f"commission {commission}{least} (a typical one: check your broker's)")
         if tax.buy_bps or tax.sell_bps:
             parts.append(f"taxes {tax.buy_bps:g} bps buying, {tax.sell_bps:g} bps selling")
         return ", ".join(parts)

@@ -16,6 +16,9 @@ from market.actions.suspects import find_suspects
 from market.actions.table import no_actions
 from market.flags import Flag
 
+SUSPECTED = "SUSPECTED SPLITS"
+"""How the caveat of `suspected` begins; a terminal shows it too."""
+
 
 def caveats(
     rows: pl.DataFrame | None,
@@ -63,7 +66,7 @@ def suspected(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> tuple[
     shown = "; ".join(str(each) for each in found[-3:])
     noun = "move looks like a split" if len(found) == 1 else "moves look like splits"
     sentence = (
-        f"SUSPECTED SPLITS: {len(found)} {noun} that no corporate action explains ({shown}). "
+        f"{SUSPECTED}: {len(found)} {noun} that no corporate action explains ({shown}). "
         "Returns, momentum, volatility and fills across them are wrong by the ratio; record them "
         "with 'candlecast data actions'."
     )

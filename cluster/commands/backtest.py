@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
 def backtest(settings: BacktestRequest, output: Output) -> None:
     """Trade forecasts, own scores or momentum after costs, and write the tear sheet."""
     from backtest import write_tear_sheet
+    from backtest.report.caveats import SUSPECTED
     from backtest.report.export import write_tables
 
     with output.console.status("backtesting (the first run on a machine compiles for some 20 s)"):
@@ -48,6 +49,9 @@ def backtest(settings: BacktestRequest, output: Output) -> None:
     output.result(result.summary() | {"report": str(path.resolve())}, lambda c: show(result, c))
     if "venue" in result.provenance:
         output.line(f"venue: {result.provenance['venue']}")
+    for caveat in result.caveats:
+        if caveat.startswith(SUSPECTED):
+            output.line(caveat, style="yellow")
     output.line(f"tear sheet: {path.resolve()}")
 
 

@@ -16,7 +16,8 @@ _MANY = 200
 
 
 @examples(
-    "candlecast data actions splits.csv --store store", "candlecast data actions --store store"
+    "candlecast data actions splits.csv --store store",
+    "candlecast data actions --store store --suspects to-check.csv",
 )
 def actions(
     store: Store,
@@ -28,6 +29,14 @@ def actions(
         ),
     ] = None,
     symbol: Annotated[str | None, typer.Option(help="Show only this symbol's.")] = None,
+    suspects_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--suspects",
+            help="Write what looks like a split to this CSV file, in the form that is recorded: "
+            "check it, then give it back.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,7 +45,7 @@ def actions(
     Readers adjust prices by what was known at their as_of; bars stay as they were traded.
     """
     from market import MarketHistory, read_actions
-    from market.actions.suspects import describe, find_suspects
+    from market.actions.suspects import describe, find_suspects, write_suspects
 
     output = Output(as_json=as_json, quiet=quiet)
     history = MarketHistory.open(store)
@@ -54,6 +63,8 @@ def actions(
     suspects = find_suspects(history.scan(symbols=names).collect(), known)
     if history.spec.price_basis == "adjusted":
         suspects = []
+    if suspects_to is not None:
+        write_suspects(suspects, suspects_to)
 
     def shown(console: Console) -> None:
         if file is not None:
@@ -69,6 +80,8 @@ def actions(
             console.print("No corporate actions are recorded.")
         if said := describe(suspects, limit=20):
             output.line(said)
+        if suspects_to is not None:
+            output.line(f"{len(suspects):,} suspected splits are in {suspects_to}")
 
     output.result(
         {

@@ -6,6 +6,7 @@ Each suspicion rests on two neighbouring bars alone: later bars change nothing a
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import polars as pl
 from market.actions.factors import SymbolActions
 from market.flags import Flag
 from market.spec import ALWAYS_OPEN, StoreSpec
+from market.storage import writing
 
 SIZE = 0.3
 """Smallest move from one session to the next, as a fraction, that is looked at."""
@@ -162,6 +164,23 @@ def find_suspects(bars: pl.DataFrame, actions: pl.DataFrame) -> list[Suspect]:
     return suspects
 
 
+def write_suspects(suspects: list[Suspect], path: Path) -> None:
+    """The suspects as a CSV file that read_actions reads: symbol, ex_date, split as 2:1, and what
+    shows it. Raises StoreError where it cannot be written."""
+    with writing(path):
+        pl.DataFrame(
+            {
+                "symbol": [each.symbol for each in suspects],
+                "ex_date": [each.session for each in suspects],
+                "split": ["{}:{}".format(*as_ratio(each.ratio)) for each in suspects],
+                "close_before": [each.before for each in suspects],
+                "close": [each.after for each in suspects],
+            },
+            schema={"symbol": pl.String, "ex_date": pl.Date, "split": pl.String,
+                    "close_before": pl.Float64, "close": pl.Float64},
+        ).write_csv(path)  # fmt: skip
+
+
 def describe(suspects: list[Suspect], limit: int = 5) -> str | None:
     """One line for a report; None without suspects."""
     if not suspects:
@@ -171,5 +190,6 @@ def describe(suspects: list[Suspect], limit: int = 5) -> str | None:
     noun = "move looks like a split" if len(suspects) == 1 else "moves look like splits"
     return (
         f"{len(suspects):,} {noun} that no corporate action explains: {shown}{more}. Record "
-        "them with 'candlecast data actions', or import adjusted prices"
+        "them with 'candlecast data actions' (its --suspects writes them to a file to check), or "
+        "import adjusted prices"
     )

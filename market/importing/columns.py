@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from market.errors import ConfigError, SourceError
 from market.fields import PRICES
-from market.importing.names import FIELDS, USUAL_NAMES, pair_volumes, plain
+from market.importing.names import DAY_NAMES, FIELDS, USUAL_NAMES, pair_volumes, plain
 
 _EXTRAS = ("series", "dividends", "splits", "adjusted_close")
 """What is read beside the fields of a bar, where it is there."""
@@ -51,10 +51,7 @@ def find_columns(names: list[str], mapped: dict[str, str], source: str) -> Colum
         found = [free[usual] for usual in USUAL_NAMES[field] if usual in free]
         if field not in of and found:
             of[field] = found[0]
-    if (
-        plain(of.get("timestamp", "")) in ("date", "day", "日期", "datum")
-        and "timestamp" not in mapped
-    ):
+    if plain(of.get("timestamp", "")) in DAY_NAMES and "timestamp" not in mapped:
         clock = next((free[each] for each in ("time", "timeofday", "时间") if each in free), None)
         if clock is not None:
             of["time_of_day"] = clock

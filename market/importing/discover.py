@@ -6,6 +6,7 @@ import glob
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from market.errors import SourceError
 from market.importing.qlib_folder import is_qlib
@@ -15,11 +16,16 @@ _TEXT = (".csv", ".txt", ".tsv", ".dat", ".prn")
 _PACKED = (".gz", ".zip", ".zst", ".zstd", ".bz2", ".xz")
 READABLE = "CSV (.csv, .txt, .tsv, also as .gz, .zip, .zst, .bz2, .xz) or Parquet"
 
-_HIVE_SYMBOL = re.compile(r"(?:symbol|ticker|code|instrument|sym|pair|asset)=(.+)", re.I)
+_HIVE_SYMBOL = re.compile(
+    r"(?:symbol|ticker|code|instrument|sym|pair|asset|stock|security|secid|ric|isin|coin)=(.+)",
+    re.I,
+)
 _TAIL = re.compile(
     r"[_\-. ,]+(?:data|daily|hourly|minute|bars?|ohlcv?t?|history|historical|prices?|klines?|"
-    r"candles?|candlesticks?|intraday|adjusted|\d+(?:m|min|h|d)|[mhd](?:1|4|5|15|30)|"
-    r"(?:19|20)\d{2}(?:-\d{2}){0,2}|(?:19|20)\d{6}(?:\d{2}){0,3}|DLY|1D|60|240|720|1440)$",
+    r"candles?|candlesticks?|intraday|adjusted|\d+(?:m|min|h|d)|[mhd](?:1|4|5|15|30)|bid|ask|"
+    r"\d+_(?:hour|min|minute|day)s?|\d{6}_\d{6}|\d{2}\.\d{2}\.\d{4}|\d{2}-\d{2}-\d{4}|"
+    r"(?:19|20)\d{2}(?:-\d{2}){0,2}|20(?:1[5-9]|[23]\d)(?:0[1-9]|1[0-2])|"
+    r"(?:19|20)\d{6}(?:\d{2}){0,3}|DLY|1D|60|240|720|1440)$",
     re.I,
 )
 """Endings of file names that say what is in them, or when, rather than which symbol."""
@@ -29,7 +35,15 @@ _HEAD = re.compile(
     r"(?:_dly)?[_, ]+",
     re.I,
 )
-_GENERIC = re.compile(r"(?i)part[-_.].*|[0-9a-f-]{16,}.*|data(_?\d+)?|output|export|file\d*")
+_COPY = re.compile(r"(?i)(?: - copy)?(?: ?\(\d{1,3}\))?$")
+"""What browsers and systems add to the name of a file that is there already."""
+_CHART = re.compile(r"[A-Z][A-Z0-9_]*?_(?:DLY_)?(?P<symbol>[^,]+), ?\w{1,4}(?:_[0-9a-f]{5})?")
+"""How TradingView names what it exports: NASDAQ_AAPL, 1D_5a3e1."""
+_METATRADER = re.compile(r"(?P<symbol>[A-Z]{6})(?:1|5|15|30|60|240|1440|10080|43200)")
+_GENERIC = re.compile(
+    r"(?i)part[-_.].*|[0-9a-f-]{16,}.*|data(_?\d+)?|output|export|file\d*|"
+    r"(?:19|20)\d{2}(?:[-_]?\d{2}){0,2}|(?:19|20)\d{2}[-_]?q[1-4]"
+)
 """Names that writers of tables give to pieces, and that say nothing of a symbol."""
 
 
@@ -85,13 +99,17 @@ def symbol_from_name(path: Path) -> str:
     for part in reversed(path.parts[:-1]):
         found = _HIVE_SYMBOL.fullmatch(part)
         if found:
-            return found[1]
+            return unquote(found[1])
     stem = path.name
     for suffixes in (_PACKED, (*_TEXT, *PARQUET)):
         for suffix in suffixes:
             if stem.lower().endswith(suffix):
                 stem = stem[: -len(suffix)]
                 break
+    stem = _COPY.sub("", stem) or stem
+    known = _CHART.fullmatch(stem) or _METATRADER.fullmatch(stem)
+    if known:
+        return known["symbol"]
     while True:
         shorter = _TAIL.sub("", stem)
         if not shorter or shorter == stem:

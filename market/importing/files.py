@@ -93,10 +93,10 @@ def import_frame(
 ) -> ImportReport:
     """Import bars that are in memory, as data sources return them.
 
-    frame: polars or pandas (times in the index, yfinance's columns by field and ticker), or rows
-    such as ccxt's fetch_ohlcv gives: [time, open, high, low, close, volume]. Columns are found by
-    their usual names. spec: what the bars are; without, the store's, or inferred as for files, with
-    what options say. Raises as import_files does.
+    frame: polars, Arrow or pandas (times in the index, yfinance's columns by field and ticker), or
+    rows such as ccxt's fetch_ohlcv gives: [time, open, high, low, close, volume]. Columns are found
+    by their usual names. spec: what the bars are; without, the store's, or inferred as for files,
+    with what options say. Raises as import_files does.
     """
 
     def read(told: ImportOptions) -> Sources:

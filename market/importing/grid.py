@@ -22,7 +22,9 @@ from market.exchange_sessions import venue_sessions
 from market.importing.options import ImportOptions
 from market.spec import ALWAYS_OPEN, Label, StoreSpec
 
-_SENTINELS = (date(1970, 1, 1), date(1900, 1, 1), date(1904, 1, 1), date(1901, 1, 1))
+_SENTINELS = (
+    *(date(1970, 1, 1), date(1900, 1, 1), date(1904, 1, 1), date(1901, 1, 1), date(1980, 1, 1)),
+)
 """Days that programs write for "no date"; none of them was a trading day."""
 _RARE = 0.1
 _SOLID = 0.25

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
 from market.errors import ConfigError, SourceError
 from market.fields import PRICES
+from market.importing.cells import unwrapped
 from market.importing.names import FIELDS, USUAL_NAMES, plain
 from market.importing.numbers import NumberStyle, read_number
 from market.importing.text import RAGGED_COLUMN, Table
@@ -33,9 +35,13 @@ _FIELD_WORDS = {
     "adjclose": "adj close", "dividends": "dividends", "stocksplits": "stock splits",
 }  # fmt: skip
 _WORD = r"(?P<field>adj[ _.]?close|open|high|low|close|volume|dividends|stock[ _.]?splits)"
-_BETWEEN = r"(?:', '|[_ .:|/,])"
+_BETWEEN = r"(?:', '|[_ .:|/,-])"
 _PREFIX = re.compile(rf"(?i)^(?:\(')?{_WORD}{_BETWEEN}(?P<symbol>.+?)(?:'\))?$")
 _SUFFIX = re.compile(rf"(?i)^(?:\(')?(?P<symbol>.+?){_BETWEEN}{_WORD}(?:'\))?$")
+_UNIT = re.compile(
+    r"(?i)[-($[]*(?:usd?|eur|gbp|gbx|jpy|cny|hkd|inr|krw|chf|cad|aud|price|float)[])]*"
+)
+"""What a row of units below the header says of prices."""
 _SERIES = ("EQ", "BE", "BZ")
 _SAMPLE = 200
 
@@ -47,7 +53,8 @@ def as_bars(
 
     Raises SourceError where a file without a header cannot be bars in the usual order.
     """
-    frame = table.frame
+    frame = unwrapped(table.frame)
+    table = replace(table, frame=frame)
     if positions:
         return _by_position(frame, positions, source), []
     if not table.header:
@@ -106,6 +113,8 @@ def _without_header(frame: pl.DataFrame, source: str) -> tuple[pl.DataFrame, lis
         )
     width = len(columns) - lead + 1
     after = _WIDTHS.get(width, ("volume",))
+    if width == 7 and _is_adjusted(some, *columns[lead + 3 : lead + 5]):
+        after = ("adj close", "volume")
     names += [*PRICES, *after][: len(columns) - lead]
     names += [f"c{i}" for i in range(len(names), len(columns))]
     shown = ", ".join(names)
@@ -124,6 +133,19 @@ def _are_prices(some: pl.DataFrame, columns: list[str]) -> bool:
     return float(fits.fill_null(False).mean() or 0.0) >= 0.9  # type: ignore[arg-type]
 
 
+def _is_adjusted(some: pl.DataFrame, close: str, between: str) -> bool:
+    """Whether the column after the close is an adjusted close rather than a volume: below it, by
+    about the same factor in all rows."""
+    whole, part = (
+        read_number(some[name], "", NumberStyle(), optional=True) for name in (close, between)
+    )
+    factor = (part / whole).drop_nulls()
+    if len(factor) < 5:
+        return False
+    least, most = factor.quantile(0.05) or 0.0, factor.quantile(0.95) or 0.0
+    return least > 0.01 and most <= 1.001 and most < least * 1.3
+
+
 def _stacked_headers(
     table: Table, source: str, mapped: dict[str, str]
 ) -> tuple[pl.DataFrame, list[str]]:
@@ -139,7 +161,9 @@ def _stacked_headers(
         if row is not fields and sum(bool(cell.strip()) for cell in row[1:]) >= 1
     ]  # fmt: skip
     named = columns[0] in mapped.values()
-    renamed = frame if named else frame.rename({columns[0]: "timestamp"})
+    beside = [i for i, field in enumerate(fields) if i and plain(field) in ("date", "datetime")]
+    time = columns[beside[0] if beside else 0]
+    renamed = frame if named else frame.rename({time: "timestamp"})
     if not others:
         return renamed, []
     if len(others) > 1:
@@ -149,6 +173,14 @@ def _stacked_headers(
         for column, field, ticker in zip(columns[1:], fields[1:], others[0][1:], strict=False)
         if plain(field) in _FIELD_WORDS and ticker.strip()
     ]
+    having: dict[str, set[str]] = defaultdict(set)
+    for _, field, name in pairs:
+        having[name].add(field)
+    if not any(set(PRICES) <= own and not _UNIT.fullmatch(name) for name, own in having.items()):
+        note = f"the row {', '.join(others[0])[:80]} below the header is left out: units"
+        plainly = renamed.rename(dict(zip([c for c, _, _ in pairs], [f for _, f, _ in pairs],
+                                          strict=True)))  # fmt: skip
+        return plainly, [note]
     return _unstack(renamed, pairs)
 
 
@@ -164,7 +196,8 @@ def unstack_names(frame: pl.DataFrame, mapped: dict[str, str]) -> tuple[pl.DataF
     for column in frame.columns:
         found = _PREFIX.match(column) or _SUFFIX.match(column)
         if found:
-            pairs.append((column, _FIELD_WORDS[plain(found["field"])], found["symbol"]))
+            symbol = re.sub(r"^\((.+)\)$", r"\1", found["symbol"])
+            pairs.append((column, _FIELD_WORDS[plain(found["field"])], symbol))
     counts = Counter(symbol for _, field, symbol in pairs if field in PRICES)
     if not any(count >= 4 for count in counts.values()):
         return frame, []

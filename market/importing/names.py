@@ -13,42 +13,82 @@ FIELDS = ("symbol", "timestamp", *FEATURES)
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "symbol": (
         *("symbol", "ticker", "code", "tscode", "tsymbol", "instrument", "secid", "stock", "tic"),
-        *("tckrsymb", "股票代码", "证券代码", "代码", "symbolname", "name"),
+        *("tckrsymb", "orderbookid", "股票代码", "证券代码", "代码", "종목코드"),
+        *("symbolname", "name"),
     ),
     "timestamp": (
-        *("timestamp", "timestamps", "datetime", "opentime", "date", "tradedate", "day", "time"),
+        *("timestamp", "timestamps", "datetime", "opentime", "date", "tradedate", "day"),
+        *("dtyyyymmdd", "time"),
         *("begin", "startdate", "unix", "date1", "traddt", "tradingday", "timekey", "bartime"),
         *("gmttime", "utctime", "timeutc", "dateutc", "datetimeutc", "timestamputc", "opentimeutc"),
-        *("localtime", "日期", "时间", "交易日期", "datum", "zeit", "fecha", "data", "jour"),
+        *("localtime", "tsevent", "日期", "时间", "交易日期", "日付", "日時", "날짜"),
+        *("일자", "datum", "zeit", "fecha", "data", "jour"),
         *("windowstart", "starttime", "barstart", "periodstart", "bardate", "pricedate"),
         *("index", "indexlevel0", "ts", "t", ""),
     ),
     "open": (
-        *("open", "o", "openprice", "openingprice", "1open", "opnpric", "开盘", "开盘价"),
-        *("eröffnung", "erster"),
+        *("open", "o", "openprice", "openingprice", "1open", "opnpric", "pxopen", "mido"),
+        *("开盘", "开盘价", "开盘价元", "始値", "시가", "eröffnung", "erster", "eröffnungskurs"),
+        *("ouverture", "ouv", "apertura", "abertura", "otwarcie", "openingskoers"),
     ),
-    "high": ("high", "h", "highprice", "max", "2high", "hghpric", "最高", "最高价", "hoch"),
-    "low": ("low", "l", "lowprice", "min", "3low", "lwpric", "最低", "最低价", "tief"),
+    "high": (
+        *("high", "h", "highprice", "max", "2high", "hghpric", "pxhigh", "midh"),
+        *("最高", "最高价", "最高价元", "高値", "고가", "hoch", "tageshoch", "höchst", "plushaut"),
+        *("haut", "máximo", "maximo", "massimo", "máxima", "maxima", "najwyzszy", "najwyższy"),
+        "hoog",
+    ),
+    "low": (
+        *("low", "l", "lowprice", "min", "3low", "lwpric", "pxlow", "midl"),
+        *("最低", "最低价", "最低价元", "安値", "저가", "tief", "tagestief", "tiefst", "plusbas"),
+        *("bas", "mínimo", "minimo", "mínima", "minima", "najnizszy", "najniższy", "laag"),
+    ),
     "close": (
-        *("close", "c", "closeprice", "closingprice", "clspric", "收盘", "收盘价"),
-        *("last", "closelast", "4close", "price", "schluss", "schlusskurs", "ltp"),
+        *("close", "c", "closeprice", "closingprice", "clspric", "pxlast", "midc"),
+        *("收盘", "收盘价", "收盘价元", "終値", "종가", "closeclosepriceadjustedforsplits"),
+        *("last", "closelast", "4close", "price", "schluss", "schlusskurs", "ltp", "clôture"),
+        *("cloture", "clot", "dernier", "último", "ultimo", "cierre", "chiusura", "fechamento"),
+        *("zamkniecie", "zamknięcie", "slot", "slotkoers"),
     ),
     "volume": (
         *("volume", "vol", "v", "qty", "basevolume", "5volume", "shares", "tottrdqty", "成交量"),
         *("totaltradedquantity", "ttltrdqnty", "ttltradgvol", "noofshares", "tradedquantity"),
-        *("umsatz", "volumen", "turnovershares", "volumebase", "tickvol", "tickvolume"),
+        *("totalvolume", "numberofshares", "pxvolume", "volumeshares", "成交量股"),
+        *("出来高", "거래량"),
+        *("stücke", "stuecke", "umsatz", "volumen", "turnovershares", "volumebase", "wolumen"),
+        *("tickvol", "tickvolume"),
     ),
     "amount": (
         *("amount", "turnover", "quotevolume", "quoteassetvolume", "amt", "value", "tottrdval"),
         *("tradedvalue", "tradevalue", "money", "dollarvolume", "ttltrfval", "成交额", "成交金额"),
-        *("totalturnover", "turnoverrs", "volumequote"),
+        *("totalturnover", "turnoverrs", "volumequote", "成交金额元", "거래대금"),
+        "totalturnoverrs",
     ),
     "series": ("series", "sctysrs"),
     "dividends": ("dividends", "dividend", "divcash"),
     "splits": ("stocksplits", "stocksplit", "splitfactor", "splits"),
-    "adjusted_close": ("adjclose", "adjustedclose", "adjclosesplitsdividends", "closeadj"),
+    "adjusted_close": (
+        *("adjclose", "adjustedclose", "adjclosesplitsdividends", "closeadj"),
+        "adjcloseadjustedclosepriceadjustedforsplitsanddividendandorcapitalgaindistributions",
+    ),
 }  # fmt: skip
 """Names in lower case without blanks and punctuation, the preferred first."""
+
+DAY_NAMES = frozenset(
+    (
+        "date",
+        "day",
+        "tradedate",
+        "dtyyyymmdd",
+        "日期",
+        "日付",
+        "날짜",
+        "일자",
+        "datum",
+        "fecha",
+        "data",
+    )
+)
+"""Columns of days that a column of times of day may stand beside."""
 
 UTC_NAMES = frozenset(
     ("gmttime", "utctime", "timeutc", "dateutc", "datetimeutc", "timestamputc", "opentimeutc")

@@ -16,11 +16,18 @@ from market.errors import SourceError
 _MISSING = (
     *("", "null", "none", "nan", "na", "n/a", "n.a.", "n.a", "#n/a", "#na", "#n/a n/a", "#value!"),
     *("<na>", "nat", "nil", "\\n", "-", "--", "---", "—", "–", ".", "..", "x", "?", "*", "missing"),
-    *("undefined", "#div/0!", "#ref!", "#num!", "-nan", "+nan", "1.#qnan", "-1.#ind"),
+    *("undefined", "#div/0!", "#ref!", "#num!", "-nan", "+nan", "1.#qnan", "-1.#ind", "#name?"),
+    *("(null)", "[null]", "nd", "n/d", "n.d.", "n.v.", "k.a.", "n. a.", "n. v.", "k. a.", "s/d"),
+    *("#nv", "#n/a requesting data...", "no data", "nodata", "not available", "unavailable"),
+    *("unknown", "unch", "unchanged", "nan%", "blank", "empty", "halted", "suspended"),
 )
 """What sources write where they have no value, in lower case."""
-_SIGNS = r"^([-+]?)\s*[$€£¥₹]?\s*"
-_END = r"\s*[$€£¥₹]?$"
+_CURRENCY = (
+    r"(?:[$€£¥₹₩₺₽]|(?:US|HK|NT|C|A|R|S)\$|Rs\.?|kr\.?|zł|USD|EUR|GBP|GBX|JPY|CNY|HKD|INR|KRW|TWD|CHF|"
+    r"CAD|AUD|NZD|SGD|BRL|MXN|ZAR|SEK|NOK|DKK|PLN|CZK|HUF|TRY|RUB|ILS|THB)?"
+)
+_SIGNS = rf"^([-+]?)\s*{_CURRENCY}\s*"
+_END = rf"\s*{_CURRENCY}$"
 _POWERS = (("[kK]", "e3"), ("[mM]", "e6"), ("[bB]", "e9"), ("[tT]", "e12"))
 _SAMPLE = 20_000
 
@@ -63,8 +70,11 @@ def number_style(
         return NumberStyle(",", ".")
     if not len(commas):
         return NumberStyle()
-    if commas.str.contains(r"\.\d{3},\d|^\D*\d+,(\d{1,2}|\d{4,})\D*$").any():
+    decimal_commas = int(commas.str.contains(r"\.\d{3},\d|^\D*\d+,(\d{1,2}|\d{4,})\D*$").sum())
+    if decimal_commas > _decimal_points(columns):
         return NumberStyle(",", ".")
+    if decimal_commas:  # slips among numbers with a point
+        return NumberStyle()
     grouped = commas.str.contains(r",\d{2,3},\d{3}|,\d{3}\.\d|[kKmMbB]\s*$")
     texts = [each.cast(pl.String) for each in columns if is_text(each)]
     pointed = any(
@@ -78,11 +88,25 @@ def number_style(
     )
 
 
+def _decimal_points(columns: Sequence[pl.Series]) -> int:
+    """How many of these values can only be meant with a decimal point."""
+    found = 0
+    for column in columns:
+        some = column.head(_SAMPLE)
+        if is_text(column):
+            plain = some.cast(pl.String).str.contains(r"^\D*\d+\.(\d{1,2}|\d{4,})\D*$")
+            found += int(plain.sum())
+        elif column.dtype.is_float():
+            found += int((some % 1 != 0).fill_null(False).sum())
+    return found
+
+
 def read_number(column: pl.Series, source: str, style: NumberStyle, *, optional: bool) -> pl.Series:
     """A column as float64: null where it is empty or a missing marker, NaN where it is not a
     number.
 
-    optional: NaN in a numeric column means missing (volumes of sources that have none).
+    optional: NaN in a numeric column means missing, and so does a sign alone in a column of text
+    (volumes of sources that have none).
     Raises SourceError where the column's type holds no numbers.
     """
     if is_text(column):
@@ -91,7 +115,7 @@ def read_number(column: pl.Series, source: str, style: NumberStyle, *, optional:
             plain = text.cast(pl.Float64, strict=False)
             if plain.null_count() == text.null_count():
                 return plain.fill_nan(None)  # "nan" is how some sources write nothing
-        return _read_text(text, style)
+        return _read_text(text, style, optional)
     if column.dtype == pl.Null:
         return column.cast(pl.Float64)
     if not column.dtype.is_numeric():
@@ -103,22 +127,24 @@ def read_number(column: pl.Series, source: str, style: NumberStyle, *, optional:
     return value.fill_nan(None) if optional and value.is_nan().any() else value
 
 
-def _read_text(text: pl.Series, style: NumberStyle) -> pl.Series:
+def _read_text(text: pl.Series, style: NumberStyle, optional: bool) -> pl.Series:
     distinct = text.unique()
     if len(distinct) * 2 < len(text):
-        values = _read_distinct(distinct, style)
+        values = _read_distinct(distinct, style, optional)
         frame = pl.DataFrame({"text": distinct, "value": values})
         return (
             pl.DataFrame({"text": text})
             .join(frame, on="text", how="left", nulls_equal=True, maintain_order="left")["value"]
             .alias(text.name)
         )
-    return _read_distinct(text, style)
+    return _read_distinct(text, style, optional)
 
 
-def _read_distinct(text: pl.Series, style: NumberStyle) -> pl.Series:
+def _read_distinct(text: pl.Series, style: NumberStyle, optional: bool) -> pl.Series:
     cleaned = text.str.replace_all("[\u00a0\u202f\u2009]", " ").str.strip_chars()
     empty = cleaned.str.to_lowercase().is_in(_MISSING)
+    if optional:  # a sign alone, where no volume is known
+        empty = empty | cleaned.str.contains(r"^[^\p{L}\d]+$")
     point = r"\." if style.decimal == "." else ","
     group = {",": ",", ".": r"\.", " ": " ", "'": "['’]", "": "(?!)"}[style.thousands]
     groups = "(?:(?:[ '’]|" + group + r")\d{3})+" if style.thousands else "(?!)"

@@ -25,13 +25,15 @@ def as_table(frame: Any, source: str) -> pl.DataFrame:
     if isinstance(frame, pl.DataFrame):
         table = frame
     elif type(frame).__module__.partition(".")[0] == "pandas" and hasattr(frame, "columns"):
-        table = _of_pandas(frame)
+        table = _of_pandas(frame, source)
+    elif hasattr(frame, "__arrow_c_stream__"):
+        table = pl.DataFrame(frame)
     elif isinstance(frame, (list, tuple)) and frame and isinstance(frame[0], (list, tuple)):
         table = _of_rows(frame, source)
     else:
         raise SourceError(
-            f"{source}: a {type(frame).__name__} is not a table of bars; give a pandas or polars "
-            "frame, or rows of [time, open, high, low, close, volume]"
+            f"{source}: a {type(frame).__name__} is not a table of bars; give a pandas, polars "
+            "or Arrow table, or rows of [time, open, high, low, close, volume]"
         )
     if not table.height:
         raise SourceError(f"{source}: the frame holds no rows")
@@ -47,7 +49,7 @@ def _of_rows(rows: Any, source: str) -> pl.DataFrame:
     return pl.DataFrame(columns, strict=False)
 
 
-def _of_pandas(frame: pd.DataFrame) -> pl.DataFrame:
+def _of_pandas(frame: pd.DataFrame, source: str) -> pl.DataFrame:
     """A pandas frame: an index that names times or symbols becomes columns, and so do the levels of
     columns by field and ticker."""
     import pandas as pd
@@ -63,6 +65,9 @@ def _of_pandas(frame: pd.DataFrame) -> pl.DataFrame:
         names = [str(name) if name is not None else "index" for name in table.index.names]
         table.index.names = [name if name not in table.columns else "index" for name in names]
         table = table.reset_index()
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise SourceError(f"{source}: column {twice!r} comes twice; keep one of them")
     for name in table.columns:
         column = table[name]
         if column.dtype == object and column.map(lambda each: hasattr(each, "isoformat")).all():

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from market.errors import SourceError
+from market.importing.time_words import plain_words
 
 _PLAIN = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -20,16 +21,25 @@ _WEEKDAY = r"(?i)^(mon|tue|wed|thu|fri|sat|sun)[a-z]*[,.]?\s+"
 _CLOCK = (
     r"(?i)^(?:[T,_\s-]*)"
     r"(?:(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,:](\d{1,9}))?)?|(\d{2})(\d{2})(\d{2})?|(\d{1,2})[-\s]?(?=[ap]m))"
-    r"(?:[\s-]*([ap])\.?m\.?)?"
+    r"(?:[\s-]*([ap])\.?m(?:\.|\b))?"
 )
 _OFFSETS = {
     **dict.fromkeys(("Z", "UTC", "GMT", "UT", "WET"), 0), "BST": 60, "CET": 60, "MEZ": 60,
     "CEST": 120, "MESZ": 120, "EET": 120, "EEST": 180, "MSK": 180, "IST": 330, "SGT": 480,
     "HKT": 480, "JST": 540, "KST": 540, "AEST": 600, "AEDT": 660, "EST": -300, "EDT": -240,
     "CST": -360, "CDT": -300, "MST": -420, "MDT": -360, "PST": -480, "PDT": -420, "BRT": -180,
+    "UCT": 0, "EASTERN STANDARD TIME": -300, "EASTERN DAYLIGHT TIME": -240,
+    "CENTRAL STANDARD TIME": -360, "CENTRAL DAYLIGHT TIME": -300,
 }  # fmt: skip
 """Minutes ahead of UTC of the abbreviations that exchanges and brokers write."""
 _EAST = ("Asia/", "Australia/")
+_ZONES = {
+    "ET": "America/New_York", "CT": "America/Chicago", "PT": "America/Los_Angeles",
+    "EASTERN TIME": "America/New_York", "EST5EDT": "America/New_York", "CST6CDT": "America/Chicago",
+    "JAPAN": "Asia/Tokyo", "HONGKONG": "Asia/Hong_Kong", "SINGAPORE": "Asia/Singapore",
+    "PRC": "Asia/Shanghai", "ROK": "Asia/Seoul",
+}  # fmt: skip
+"""Zones that change with the season, or are a place's, by other names."""
 _ORDERS = {
     "year first": ("y", "m", "d"), "month first": ("m", "d", "y"), "day first": ("d", "m", "y"),
 }  # fmt: skip
@@ -78,6 +88,7 @@ def read_labels(
     orders fit equally well.
     """
     bare = text.str.replace(_WEEKDAY, "").str.replace(r"(?i)(\d)(st|nd|rd|th)\b", "${1}")
+    bare = plain_words(bare)
     parts = _dates(bare)
     rest = parts["rest"]
     clock = _clock(rest)
@@ -287,6 +298,9 @@ def _zones(rest: pl.Series, tz: str | None) -> tuple[pl.Series, pl.Series]:
     named = rest.str.to_uppercase().replace_strict(known, default=None, return_dtype=pl.Int64)
     ahead = ahead.fill_null(named)
     zone = rest.str.extract(r"^\[?([A-Za-z_]+/[A-Za-z_/+-]+\d*)\]?$")
+    zone = zone.fill_null(
+        rest.str.to_uppercase().replace_strict(_ZONES, default=None, return_dtype=pl.String)
+    )
     good = [each for each in zone.unique().drop_nulls() if _is_zone(each)]
     return ahead, zone.set(~zone.is_in(good).fill_null(False), None)
 

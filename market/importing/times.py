@@ -23,6 +23,10 @@ _COMPACT = {
 """Digits of a stamp without signs, and what they are."""
 _RARE = 0.1
 """A spelling that fewer of a column's values have is a slip, unless it is the column's own."""
+_EXCEL = (25_570, 80_000)
+"""Spreadsheet days that are taken for dates: of 1970 to 2119; smaller ones may count from 1970."""
+_EXCEL_ZERO = 25_569 * 86_400
+"""Seconds from 1899-12-30 to 1970."""
 
 
 class Times(NamedTuple):
@@ -90,7 +94,7 @@ def read_times(column: pl.Series, rules: TimeRules) -> Times:
         raise _unreadable(column, rules.source)
     text = column.cast(pl.String).str.strip_chars()
     some = text.drop_nulls().head(1000)
-    if len(some) and some.str.contains(r"^\d+(\.\d+)?([eE]\+?\d+)?$").mean() > 0.5:  # type: ignore[operator]
+    if len(some) and some.str.contains(r"^-?\d+(\.\d+)?([eE]\+?\d+)?$").mean() > 0.5:  # type: ignore[operator]
         return _read_numbers(text, rules)
     return _read_text(text, column, rules)
 
@@ -153,16 +157,52 @@ def _read_numbers(column: pl.Series, rules: TimeRules) -> Times:
     if column.dtype.is_integer():
         whole: pl.Series = column.cast(pl.Int64, strict=False)
     else:
-        whole = column.cast(pl.String).str.extract(r"^(\d+)(?:\.0*)?$").cast(pl.Int64, strict=False)
+        whole = (
+            column.cast(pl.String).str.extract(r"^(-?\d+)(?:\.0*)?$").cast(pl.Int64, strict=False)
+        )
     stamps = _compact(whole, rules)
     micros = _epochs(column, whole, rules)
     hits = len(stamps) - stamps.null_count(), len(micros) - micros.null_count()
+    if max(hits) * 2 < len(column) - column.null_count():
+        found = _short_dates(column, rules) or _excel_days(column, rules)
+        if found is not None:
+            return found
     if not max(hits):
         raise _unreadable(column, rules.source)
     nothing = pl.Series(column.name, [None], pl.Datetime("us")).new_from_index(0, len(column))
     if hits[0] >= hits[1]:
         return _of_utc(stamps, rules) if rules.utc else Times(stamps, nothing)
     return _in_zone(micros, micros, rules)
+
+
+def _short_dates(column: pl.Series, rules: TimeRules) -> Times | None:
+    """Digits such as 240311 or 11032024; None where most are not."""
+    digits = column.cast(pl.String).str.replace(r"\.0*$", "").str.strip_chars()
+    parted = digits.str.replace(r"^(\d\d)(\d\d)(\d\d|(?:19|20)\d\d)$", "${1}-${2}-${3}")
+    if float((parted != digits).mean() or 0.0) < 1 - _RARE:  # type: ignore[arg-type]
+        return None
+    try:
+        found = _read_text(parted.rename(column.name), column, rules)
+    except SourceError as error:
+        if "can be month/day" in str(error):
+            raise
+        return None
+    return found if found.wall.null_count() <= _RARE * len(column) else None
+
+
+def _excel_days(column: pl.Series, rules: TimeRules) -> Times | None:
+    """Days since 1899-12-30, as spreadsheets count; None where most are no such numbers."""
+    days = column.cast(pl.Float64, strict=False)
+    fits = days.is_between(_EXCEL[0], _EXCEL[1]).fill_null(False)
+    numbered = column.name.strip().lower() in ("", "index", "id", "n", "no", "nr", "row")
+    if numbered or float(fits.mean() or 0.0) < 1 - _RARE:  # type: ignore[arg-type]
+        return None
+    seconds = (days.set(~fits, None) * 86_400).round().cast(pl.Int64)
+    micros = ((seconds - _EXCEL_ZERO) * 1_000_000).cast(pl.Datetime("us")).rename(column.name)
+    nothing = pl.Series(column.name, [None], pl.Datetime("us")).new_from_index(0, len(column))
+    note = f"times such as {column.drop_nulls()[0]} are read as a spreadsheet's days since 1899"
+    found = _of_utc(micros, rules) if rules.utc else Times(micros, nothing)
+    return found._replace(notes=(note,))
 
 
 def _compact(whole: pl.Series, rules: TimeRules) -> pl.Series:
@@ -190,22 +230,30 @@ def _epochs(column: pl.Series, whole: pl.Series, rules: TimeRules) -> pl.Series:
     """Microseconds since 1970 of every value by its own magnitude: s, ms, us or ns."""
     number = column.cast(pl.Float64, strict=False)
     exact = pl.DataFrame({"n": number, "i": whole})
-    n, i = pl.col("n"), pl.col("i")
+    n, i, size = pl.col("n"), pl.col("i"), pl.col("n").abs()
+    # Before March 1973 seconds have eight digits, as row numbers may: then many must be below 0,
+    # or begin a series that goes on beyond.
+    small = (number.abs() < 1e8).fill_null(False)
+    old = not _rare(number < -1e6) or not (_rare(small) or _rare(number >= 1e8))
     micros = (
-        pl.when(n < 1e8)  # 1973 in seconds: smaller numbers are row numbers rather than times
+        pl.when((size < 1e8) & (not old))
         .then(None)
-        .when(n < 1e11)
+        .when(size < 1e11)
         .then((i * 1_000_000).fill_null((n * 1e6).round().cast(pl.Int64, strict=False)))
-        .when(n < 1e14)
+        .when(size < 1e14)
         .then((i * 1_000).fill_null((n * 1e3).round().cast(pl.Int64, strict=False)))
-        .when(n < 1e17)
+        .when(size < 1e17)
         .then(i.fill_null(n.cast(pl.Int64, strict=False)))
-        .when(n < 1e20)
+        .when(size < 1e20)
         .then(i // 1_000)
     )
     read = exact.select(micros.cast(pl.Int64).cast(pl.Datetime("us"))).to_series()
-    likely = read.is_between(_EPOCH, rules.far)
+    likely = read.is_between(_OLDEST if old else _EPOCH, rules.far) & (number != 0)
     return read.set(~likely.fill_null(False), None).rename(column.name)
+
+
+def _rare(chosen: pl.Series) -> bool:
+    return float(chosen.mean() or 0.0) <= _RARE  # type: ignore[arg-type]
 
 
 def _read_text(text: pl.Series, column: pl.Series, rules: TimeRules) -> Times:

@@ -23,7 +23,7 @@ from market import (
     window_at,
 )
 from market.actions.factors import SymbolActions, factors
-from market.actions.suspects import find_suspects
+from market.actions.suspects import find_suspects, write_suspects
 from market.actions.table import ACTION_SCHEMA, no_actions, read_actions
 from market.errors import ConfigError, SourceError
 from market.flags import Flag
@@ -182,6 +182,19 @@ def test_moves_that_look_like_splits(make_bars: MakeBars, ratio: float, words: s
     assert find_suspects(bars, action()) == []
     cut = bars.filter(pl.col("session") <= EX)
     assert find_suspects(cut, no_actions()) == find_suspects(bars, no_actions())
+
+
+@pytest.mark.parametrize("ratio", [4.0, 1.5, 0.1])
+def test_suspects_are_written_as_they_are_recorded(
+    make_bars: MakeBars, daily_spec: StoreSpec, tmp_path: Path, ratio: float
+) -> None:
+    import_frame(split_bars(make_bars, ratio), tmp_path / "s", daily_spec)
+    bars = MarketHistory.open(tmp_path / "s").scan().collect()
+    write_suspects(find_suspects(bars, no_actions()), tmp_path / "to-check.csv")
+    recorded = read_actions(tmp_path / "to-check.csv")
+    assert recorded.select("symbol", "ex_date").rows() == [("A", EX)]
+    assert recorded["split"].to_list() == pytest.approx([ratio])
+    assert find_suspects(bars, recorded) == []
 
 
 def test_a_move_between_two_imports_is_seen(
