@@ -101,8 +101,10 @@ def run_backtest(
     if plugin is not None and (function := strategy_named(plugin)).__dict__.get("on_history"):
         weights = history_weights(bars, function)
     brought = _one_of(weights=weights, orders=orders, signals=signals)
-    given = {"forecasts": forecasts, "scores": scores, "path_stats": path_stats}
-    made = decide(bars, settings, **given, actions=actions, brought=brought)
+    made = decide(
+        bars, settings, forecasts=forecasts, scores=scores, path_stats=path_stats,
+        actions=actions, brought=brought,
+    )  # fmt: skip
     prices, row_D = made.prices, made.row_D
     first_row, last_row = _span(made, settings)
     periods = settings.periods_per_year or bars_per_year(

@@ -8,7 +8,6 @@ Legend: T bars, N symbols of the price table, C configurations, K statistics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,12 +15,12 @@ import numpy.typing as npt
 import polars as pl
 
 from backtest.fills.costs import Costs
-from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets, more_of
+from backtest.fills.inputs import MISS, ORDER, Recorded, Targets, more_of
 from backtest.fills.prices import PriceTable, kernel_inputs
 from backtest.fills.rules import KIND_WORDS, WORDS, Kind, Reason, Rules, configs
 from backtest.fills.simulation import Simulation
 from backtest.fills.stats import N_TOTALS, Total
-from backtest.fills.targets import check_targets, target_set
+from backtest.fills.targets import check_targets
 from backtest.fills.terms import Terms
 from market.errors import BacktestInputError
 
@@ -117,34 +116,6 @@ def simulate(
         unfilled_decisions=len(row_R) - len(fillable_R),
         totals={total.name.lower(): float(totals[total]) for total in Total},
     )
-
-
-def shared_inputs(
-    targets: Targets,
-    prices: PriceTable,
-    many: Sequence[tuple[int, Costs, Rules, float]],
-    *,
-    terms: Terms | None = None,
-    bars_per_year: float = 252.0,
-) -> Inputs:
-    """Kernel inputs that serve every configuration; each target set is checked against its own
-    rules. All configurations must share one fill price."""
-    fills = {rules.fill for _, _, rules, _ in many}
-    if len(fills) != 1:
-        raise BacktestInputError(f"configurations fill at {', '.join(sorted(fills))}: choose one")
-    for at, short, leverage in sorted({(s, r.short, r.leverage) for s, _, r, _ in many}):
-        check_targets(target_set(targets, at), prices, Rules(short=short, leverage=leverage))
-    rules = Rules(
-        fill=fills.pop(),
-        inside_bar=any(rules.inside_bar for _, _, rules, _ in many),
-        participation=max(rules.participation for _, _, rules, _ in many),
-        lag=1,
-    )
-    costs = Costs(
-        slippage_volatility=max(costs.slippage_volatility for _, costs, _, _ in many),
-        impact=max(costs.impact for _, costs, _, _ in many),
-    )
-    return kernel_inputs(prices, costs, rules, terms=terms, bars_per_year=bars_per_year)
 
 
 def _shorts(filled: Any, prices: PriceTable, first_row: int, n_rows: int) -> Float:
