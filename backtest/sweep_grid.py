@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -132,6 +133,13 @@ def expand(grid: Mapping[str, Sequence[Any]], samples: int = 0, seed: int = 0) -
     return Grid(given, np.array(list(chosen), np.int64))
 
 
+@lru_cache(maxsize=256)
+def _group_of(key: str) -> str:
+    """The group of settings that a key belongs to; nothing for those of no group."""
+    path = place(BacktestSettings, key) or (key,)
+    return path[0] if path[0] in BacktestSettings.flat_groups else ""
+
+
 @dataclass(frozen=True)
 class Maker:
     """Makes the settings of points from a base, validating each group's combinations once."""
@@ -145,9 +153,7 @@ class Maker:
         """The base with a point's settings. Raises ConfigError for what does not go together."""
         by_group: dict[str, Point] = {}
         for key, value in point.items():
-            path = place(BacktestSettings, key) or (key,)
-            group = path[0] if path[0] in BacktestSettings.flat_groups else ""
-            by_group.setdefault(group, {})[key] = value
+            by_group.setdefault(_group_of(key), {})[key] = value
         made = self._part("", by_group.get("", {}), point)
         parts = {
             group: getattr(self._part(group, given, point), group)

@@ -76,7 +76,7 @@ def run_sweep(
         pieces = [piece for piece in there.values() if piece is not None]
         stats, blocks = (np.concatenate([piece[k] for piece in pieces]) for k in (0, 1))
         result = collect(plan, stats, blocks, earlier_trials=request.trials - 1)
-        kept.remove()
+    kept.remove()
     return plan, result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,14 @@ class Pieces:
         self.folder.write(self._name(begin), content.getvalue())
 
     def remove(self) -> None:
-        """The sweep is done."""
-        if self.identity is not None:
-            for name in self.folder.names(".npy"):
-                self.folder.remove(name)
+        """The sweep is done: its pieces go, and the folder where nothing else is in it."""
+        if self.identity is None:
+            return
+        for name in self.folder.names(".npy"):
+            self.folder.remove(name)
+        if self.folder.path is not None:
+            with suppress(OSError):
+                self.folder.path.rmdir()
 
     def _name(self, begin: int) -> str:
         return f"{self.identity}-{begin:09d}.npy"
