@@ -21,6 +21,7 @@ from backtest.figures.summary import summarise_book
 from backtest.figures.trades import trade_figures, trades_of
 from backtest.figures.widths import interval_widths
 from backtest.fills.inputs import Targets
+from backtest.fills.qlib_book import simulate_qlib
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
 from backtest.fills.terms import Terms
@@ -101,6 +102,8 @@ def run_backtest(
     if plugin is not None and (function := strategy_named(plugin)).__dict__.get("on_history"):
         weights = history_weights(bars, function)
     brought = _one_of(weights=weights, orders=orders, signals=signals)
+    if brought is not None and settings.compat == "qlib":
+        raise BacktestInputError(f"compat qlib chooses by scores: {brought[0]} leave it no choice")
     made = decide(
         bars, settings, forecasts=forecasts, scores=scores, path_stats=path_stats,
         actions=actions, brought=brought,
@@ -218,18 +221,25 @@ def _books(
     }
     books: dict[str, Book] = {}
     for name, plan in plans.items():
-        simulation = simulate(
-            plan,
-            made.prices,
-            settings.costs,
-            rules if name in strategy else held,
-            cash=settings.cash,
-            first_row=span[0],
-            last_row=span[1],
-            bars_per_year=judging.periods,
-            compat=settings.compat,
-            terms=terms,
-        )
+        if settings.compat == "qlib" and name in strategy:
+            simulation = simulate_qlib(
+                made.matrix("score"), made.row_D, made.prices, settings.costs, rules,
+                topk=settings.strategy.k, n_drop=settings.strategy.n_drop, cash=settings.cash,
+                first_row=span[0], last_row=span[1],
+            )  # fmt: skip
+        else:
+            simulation = simulate(
+                plan,
+                made.prices,
+                settings.costs,
+                rules if name in strategy else held,
+                cash=settings.cash,
+                first_row=span[0],
+                last_row=span[1],
+                bars_per_year=judging.periods,
+                compat="none" if settings.compat == "qlib" else settings.compat,
+                terms=terms,
+            )
         equal_T = books["Equal weight"].daily["equity"].to_numpy() if books else None
         tried = (settings.trials, settings.trials_variance) if name in strategy else (1, None)
         books[name] = _book(name, simulation, judging, equal_T, tried)

@@ -105,14 +105,14 @@ def simulate(
             "short": short_T,
         }
     ).with_columns(pl.col("close_utc").dt.replace_time_zone("UTC"))
-    orders = _orders(recorded.orders, prices)
+    orders = orders_frame(recorded.orders, prices)
     row_R = targets.row_R[(targets.row_R >= first_row) & (targets.row_R <= last_row)]
     fillable_R = row_R[row_R + rules.lag <= last_row]
     return Simulation(
         daily=daily,
         orders=orders,
-        rebalances=_rebalances(fillable_R, rules.lag, orders, equity_T, prices, first_row),
-        untraded=_untraded(recorded, prices),
+        rebalances=rebalances_frame(fillable_R, rules.lag, orders, equity_T, prices, first_row),
+        untraded=untraded_frame(recorded, prices),
         unfilled_decisions=len(row_R) - len(fillable_R),
         totals={total.name.lower(): float(totals[total]) for total in Total},
     )
@@ -128,7 +128,7 @@ def _shorts(filled: Any, prices: PriceTable, first_row: int, n_rows: int) -> Flo
     return total_T
 
 
-def _orders(filled: Any, prices: PriceTable) -> pl.DataFrame:
+def orders_frame(filled: Any, prices: PriceTable) -> pl.DataFrame:
     decided_M, row_M = filled["decided"], filled["row"]
     payout_M = filled["kind"] == Kind.PAYOUT
     as_of_M = np.where(decided_M < 0, np.datetime64("NaT"), prices.close_utc_T[decided_M])
@@ -154,7 +154,7 @@ def _orders(filled: Any, prices: PriceTable) -> pl.DataFrame:
     ).with_columns(pl.col("as_of", "close_utc").dt.replace_time_zone("UTC"))
 
 
-def _rebalances(
+def rebalances_frame(
     row_R: Int, lag: int, orders: pl.DataFrame, equity_T: Float, prices: PriceTable, first_row: int
 ) -> pl.DataFrame:
     """One row per decision that filled; carried orders count with their decision."""
@@ -183,7 +183,7 @@ def _rebalances(
     )
 
 
-def _untraded(recorded: Recorded, prices: PriceTable) -> pl.DataFrame:
+def untraded_frame(recorded: Recorded, prices: PriceTable) -> pl.DataFrame:
     """Misses as a frame. A buy that was merely cut to the cash left is not a miss."""
     misses, orders = recorded.misses, recorded.orders
     place = len(prices.symbols)

@@ -163,6 +163,12 @@ def _fills(settings: BacktestSettings) -> str:
             "Sizes are computed from the prices of the fill bar, as vectorbt does, so the shares "
             "bought depend on a price known only at the fill"
         )
+    elif settings.compat == "qlib":
+        size = (
+            "Sizes are 95% of the cash after the sales, spread over the names to buy at the prices "
+            "of the fill bar, and limits are judged by that day's close, as Qlib does: both are "
+            "known only later"
+        )
     else:
         size = "Shares are fixed from the equity and the closes of the decision"
     volume = (
@@ -184,6 +190,8 @@ def _money(settings: BacktestSettings) -> str:
     )
     if settings.compat == "vectorbt":
         order = "the biggest sell goes first, the biggest buy last"
+    elif settings.compat == "qlib":
+        order = "sells go first, then buys as Qlib ranks them"
     else:
         order = "sells go first, then buys from the best score down"
     return (
