@@ -15,6 +15,7 @@ import polars as pl
 from backtest.figures.fans import fan_charts
 from backtest.figures.ic import overlap, rank_ic
 from backtest.figures.metrics import bars_per_year
+from backtest.figures.noise import sampling_noise
 from backtest.figures.outside import Axis, Benchmark, Series, benchmark_on, rates_on
 from backtest.figures.ranking import ic_decay, quantile_returns
 from backtest.figures.summary import summarise_book
@@ -175,6 +176,7 @@ def run_backtest(
         quantiles=quantile_returns(judged),
         decay=ic_decay(made.matrix("score"), row_D, prices.total_marks, last_row),
         groups=dict(groups or {}),
+        noise=sampling_noise(rows, made.horizon) if rows is not None else None,
         rate_T=rate_T,
         rates=None if rates is None else rates.name,
         outside=None if against is None else _outside(against, strategy_book, judging),

@@ -8,6 +8,7 @@ Legend: T bars.
 from __future__ import annotations
 
 from bisect import bisect_right
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ import plotly.graph_objects as go
 
 Time = npt.NDArray[np.datetime64]
 
-TICKS = 7
+TICKS = 5
+"""Labels of an axis; more do not fit on a telephone."""
 MOST_POINTS = 4_000
 """Points of a drawn line; of more bars, the last of each session or of each stretch is drawn."""
 
@@ -57,8 +59,7 @@ def without_gaps(figure: go.Figure, labels_T: Time) -> go.Figure:
             shape.update(x0=_nearest(drawn, shape.x0), x1=_nearest(drawn, shape.x1))
     days = sorted({label[:10] for label in drawn})
     starts = [next(x for x in drawn if x[:10] == day) for day in days[:: -(-len(days) // TICKS)]]
-    few = len(days) < 3
-    if few:
+    if len(days) < 3:
         starts = drawn[:: -(-len(drawn) // TICKS)]
     return figure.update_xaxes(
         type="category",
@@ -66,9 +67,16 @@ def without_gaps(figure: go.Figure, labels_T: Time) -> go.Figure:
         categoryarray=drawn,
         tickmode="array",
         tickvals=starts,
-        ticktext=[x[5:16].replace("T", " ") if few else x[:10] for x in starts],
+        ticktext=[_short(x, days) for x in starts],
         tickangle=0,
     )
+
+
+def _short(label: str, days: list[str]) -> str:
+    """The time of day, the day or the month, by how long the axis is."""
+    when = datetime.fromisoformat(label)
+    form = "%H:%M" if len(days) < 3 else "%d %b" if len(days) < 260 else "%b %Y"
+    return when.strftime(form)
 
 
 def _nearest(drawn: list[str], when: Any) -> str:
