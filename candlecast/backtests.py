@@ -18,15 +18,11 @@ from backtest.currency import with_currency
 from backtest.figures.outside import Series, symbol_series
 from backtest.fills.costs import Costs
 from backtest.fills.terms import Terms
-from backtest.scores.forecasts import FORECAST_COLUMNS
-from backtest.scores.reading import DATE_COLUMNS, usual_columns
 from backtest.weights.settings import StrategySettings
 from candlecast.errors import speaks_python
-from candlecast.forecasts import Forecasts
 from candlecast.frames import Kind, as_kind, as_polars, import_options, kind_of
-from market.errors import BacktestInputError
+from candlecast.given import decided_by, own_series, own_table, told_by_columns
 from market.exchange_sessions import sessions_per_year
-from market.importing.columns import usual_name
 from market.importing.files import ImportOptions
 from market.importing.frames import read_frame
 from market.lake.history import MarketHistory
@@ -66,7 +62,8 @@ def backtest(
     symbol, date (known at that session's close; or an instant in UTC) and score, higher is better,
     dates increasing; or rows of a forecast table; or nothing with `momentum=` bars.
 
-    Instead of scores, frames of one's own: weights (date, symbol, weight; or date and a column per
+    Instead of scores, frames of one's own, which their columns tell apart or their keyword
+    names: weights (date, symbol, weight; or date and a column per
     symbol, or a pandas frame with the dates as its index), orders (time, symbol, one of shares,
     value and percent, perhaps side and limit), signals (time, symbol, entry, exit; an entry buys
     gross / k of the equity). Columns are those of `candlecast backtest --weights`, `--orders` and
@@ -90,12 +87,15 @@ def backtest(
     """
     told = import_options(venue, freq, tz, label, symbol, columns)
     priced, provenance, kind, held, open_at = _bars(bars, told)
-    given = _source(scores)
     own = {"weights": weights, "orders": orders, "signals": signals, "actions": actions}
-    tables = {name: _table(frame, name) for name, frame in own.items() if frame is not None}
+    kind_given = None if scores is None else told_by_columns(scores)
+    if kind_given is not None and own[kind_given] is None:
+        own[kind_given], scores = scores, None
+    given = decided_by(scores)
+    tables = {name: own_table(frame, name) for name, frame in own.items() if frame is not None}
     if "actions" in tables:
         provenance.pop("corporate actions", None)
-    rates = None if isinstance(risk_free, int | float) else _series(risk_free, "risk_free")
+    rates = None if isinstance(risk_free, int | float) else own_series(risk_free, "risk_free")
     chosen = BacktestSettings(
         strategy=strategy,
         costs=Costs() if costs is None else costs,
@@ -107,7 +107,7 @@ def backtest(
     if isinstance(benchmark, str):
         against = symbol_series(priced, benchmark, tables.get("actions", held))
     elif benchmark is not None:
-        against = _series(benchmark, "benchmark")
+        against = own_series(benchmark, "benchmark")
     result = run_backtest(
         priced,
         given.forecasts,
@@ -247,15 +247,6 @@ class Backtest:
         return as_kind(frame, self.kind)
 
 
-class _Source(NamedTuple):
-    """What decides: forecasts, or scores."""
-
-    forecasts: pl.DataFrame | None = None
-    scores: pl.DataFrame | None = None
-    path_stats: pl.DataFrame | None = None
-    provenance: Mapping[str, str] = {}
-
-
 class _Priced(NamedTuple):
     """What is traded on."""
 
@@ -284,61 +275,3 @@ def _bars(bars: Any, told: ImportOptions) -> _Priced:
         provenance["corporate actions"] = f"{actions.height:,} of the store, of its raw prices"
     kind: Kind = getattr(bars, "kind", "polars")
     return _Priced(history.scan().collect(), provenance, kind, actions, history.spec.venue)
-
-
-def _table(frame: Any, what: str) -> pl.DataFrame:
-    """A frame of one's own, its columns named as files' are."""
-    return usual_columns(as_polars(frame, what))
-
-
-def _series(values: Any, what: str) -> Series:
-    """A frame, or a pandas series with dates as its index, of values by date."""
-    if hasattr(values, "to_frame") and not hasattr(values, "columns"):
-        name = str(values.name) if values.name is not None else what
-        return Series(name, as_polars(values.to_frame("value").reset_index(), what))
-    return Series(what, as_polars(values, what))
-
-
-def _source(scores: Any) -> _Source:
-    if scores is None:
-        return _Source()
-    if isinstance(scores, Forecasts):
-        return _Source(
-            forecasts=scores.steps.collect(),
-            path_stats=scores.path_stats.collect(),
-            provenance={"model": scores.model},
-        )
-    frame = as_polars(scores, "scores")
-    if set(FORECAST_COLUMNS) <= set(frame.columns):
-        return _Source(forecasts=frame)
-    return _Source(scores=_scores(frame))
-
-
-def _scores(frame: pl.DataFrame) -> pl.DataFrame:
-    """Columns by the names that backtest.scores.own.user_scores looks for."""
-    if not frame.height:
-        raise BacktestInputError("scores: the frame has no rows; expected symbol, date and score")
-    found = {usual_name(name): name for name in reversed(frame.columns)}
-    renamed: dict[str, str] = {}
-    for wanted in ("symbol", "score"):
-        if wanted not in frame.columns:
-            if wanted not in found:
-                raise BacktestInputError(
-                    f"scores: no column for {wanted}; found {', '.join(frame.columns)}. Expected "
-                    "symbol, date and score, one row per symbol and date"
-                )
-            renamed[found[wanted]] = wanted
-    if not any(name in frame.columns for name in DATE_COLUMNS):
-        if "timestamp" not in found:
-            raise BacktestInputError(
-                f"scores: no column for the date; found {', '.join(frame.columns)}. Expected "
-                "symbol, date and score, one row per symbol and date"
-            )
-        renamed[found["timestamp"]] = "date"
-    scores = frame.rename(renamed)
-    if not (scores["score"].dtype.is_numeric() or scores["score"].dtype == pl.Null):
-        raise BacktestInputError(
-            f"scores: the column score holds {scores['score'].dtype}, such as "
-            f"{scores['score'][0]!r}; expected numbers"
-        )
-    return scores

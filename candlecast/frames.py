@@ -123,8 +123,11 @@ def _side_by_side(frame: Any, what: str) -> pl.DataFrame:
 
 def _series(name: str, column: Any) -> pl.Series:
     """A pandas column; one of mixed values becomes text, so that nothing is lost or guessed."""
+    import pandas as pd
     import pyarrow as pa
 
+    if isinstance(column.dtype, pd.PeriodDtype):
+        column = column.dt.to_timestamp()
     try:
         series: pl.Series = pl.from_pandas(column.reset_index(drop=True))
         return series.alias(name)

@@ -87,6 +87,7 @@ def test_weights_orders_and_signals_of_ones_own(bars: pl.DataFrame) -> None:
         {"date": [days[10]] * 2, "symbol": [first, second], "weight": [0.3, 0.6]},
     )
     by_long = cc.backtest(bars, weights=long, **free)
+    assert_frame_equal(cc.backtest(bars, long, **free).equity, by_long.equity)
     wide = pd.DataFrame(
         {first: [0.3], second: [0.6]}, index=pd.DatetimeIndex([pd.Timestamp(days[10])])
     )
@@ -95,17 +96,19 @@ def test_weights_orders_and_signals_of_ones_own(bars: pl.DataFrame) -> None:
     assert by_long.orders["symbol"].to_list() == [second, first]  # the largest is paid first
 
     shares = by_long.orders.select("symbol", shares=pl.col("size"), Time=pl.lit(days[10]))
-    by_orders = cc.backtest(bars, orders=shares, **free)
+    by_orders = cc.backtest(bars, shares, **free)
     assert_frame_equal(by_orders.equity["equity"].to_frame(), by_long.equity.select("equity"))
 
     signals = pl.DataFrame(
         {"date": [days[10], days[20]], "symbol": [first] * 2, "entry": [True, False]}
     ).with_columns(exit=~pl.col("entry"))
-    by_signals = cc.backtest(bars, signals=signals, k=4, **free)
+    by_signals = cc.backtest(bars, signals, k=4, **free)  # the columns tell what it is
     assert by_signals.orders["side"].to_list() == ["buy", "sell"]
     closes = bars.filter(symbol=first).sort("timestamp")["close"]
     size = by_signals.orders["size"][0]
     assert size == pytest.approx(250_000 / closes[10])  # 1 / k of a million
+    with pytest.raises(CandlecastError, match="a column per symbol as weights="):
+        cc.backtest(bars, wide, **free)
     with pytest.raises(CandlecastError, match="orders and signals given"):
         cc.backtest(bars, orders=shares, signals=signals, **free)
 

@@ -56,6 +56,7 @@ def test_pandas_and_polars_in_any_dress_give_the_same(
         frame.set_index("timestamp"),
         frame.set_index(["symbol", "timestamp"]),
         frame.assign(timestamp=frame["timestamp"].dt.strftime("%Y-%m-%d")),
+        frame.assign(timestamp=frame["timestamp"].dt.to_period("D")),
         frame[frame.columns[::-1]],
     ]
     for each in dressed:
