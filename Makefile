@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench docs clean
+.PHONY: demo test lint format bench docs notebooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/candlecast demo
@@ -39,6 +39,10 @@ $(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --quiet
 	@echo "open build/site/index.html"
+
+notebooks: $(VENV)/.installed-dev # run again, with what their cells come to
+	cd docs/notebooks && PLOTLY_RENDERER=plotly_mimetype ../../$(BIN)/jupyter execute --inplace *.ipynb
+	rm -f docs/notebooks/rules.py docs/notebooks/tearsheet.html
 
 $(VENV)/.installed-docs: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"

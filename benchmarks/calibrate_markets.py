@@ -8,7 +8,8 @@ apart (with `--hours`, as many hours). Behind the first 60 dates whose horizon h
 date's forecasts are calibrated with a fit on what was known by then, refitted every `--refit`
 dates, and scored beside the raw ones and the baselines. Ratios are of the CRPS, per date first;
 t is Newey-West over overlapping horizons, plus is worse. `published` is what the gate would have
-published. `--keep FILE` stores the forecasts, so that judging again takes seconds.
+published. `--keep FILE` stores the forecasts, so that judging again takes seconds;
+`--symbols` then takes the first so many of those drawn at each date.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.settings import USUAL_BASELINES
 from forecaster import SamplingParams, WindowBatch, load_forecaster
 from forecaster.calibration import MIN_DATES, MODEL, PastForecasts, calibrate
 from forecaster.calibration.closes import calibrated_closes
-from forecaster.calibration.past import CANDIDATES, POOLED, fit_steps
+from forecaster.calibration.past import POOLED, fit_steps
 from forecaster.calibration.paths import bar_volatility, baseline_paths, log_closes
 from forecaster.calibration.spread import path_volatility
 from forecaster.hac import date_mean, per_date
@@ -35,6 +37,7 @@ from market.spec import AsOf
 from market.windows import eligibility, view, window_at
 
 AT_ONCE = 32
+CANDIDATES = tuple(dict.fromkeys((*USUAL_BASELINES, *POOLED)))
 
 
 def moments(history: MarketHistory, args: argparse.Namespace) -> list[AsOf]:
@@ -103,6 +106,12 @@ def forecast(args: argparse.Namespace) -> PastForecasts:
         actual_NH=np.stack(actual),
         ended_NH=np.stack(ended),
     )
+
+
+def first_drawn(past: PastForecasts, symbols: int) -> PastForecasts:
+    """The windows whose symbols were among the first drawn at their date."""
+    start_N = np.searchsorted(past.as_of_N, past.as_of_N)
+    return past.rows(np.arange(len(past)) - start_N < symbols)
 
 
 def walk(past: PastForecasts, refit: int) -> tuple[PastForecasts, list[str]]:
@@ -200,7 +209,7 @@ def main() -> None:
                 actual=past.actual_NH, ended=past.ended_NH,
                 **{f"m_{name}": each for name, each in past.members.items()},
             )  # fmt: skip
-    test, chosen = walk(past, args.refit)
+    test, chosen = walk(first_drawn(past, args.symbols), args.refit)
     judge(test)
     print("published, fit by fit: " + ", ".join(chosen))
 

@@ -18,8 +18,8 @@ session. Scores are of the close relative to the last known close, in percent.
   lookback: what it says of reversion to the mean;
 - repaired: bars that broke a rule; floored: paths that reached the price floor.
 
-Models are aliases, folders, timellm:FOLDER or baselines; with several values of --top-p every model
-that is not a baseline has a row for each.
+Models are aliases, folders, timellm:FOLDER or baselines; with several values of --top-p or
+--temperature every model that is not a baseline has a row for each pair.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def windows(args: argparse.Namespace) -> tuple[list[WindowBatch], list[Array]]:
 
 
 def sampled(
-    forecaster: Forecaster, batches: list[WindowBatch], n_paths: int, top_p: float
+    forecaster: Forecaster, batches: list[WindowBatch], n_paths: int, sampling: SamplingParams
 ) -> list[SamplePaths]:
     """Paths of a model, all dates in one call: a date of few symbols would fill no tile."""
     whole = WindowBatch(
@@ -108,9 +108,7 @@ def sampled(
         timestamps_BL=np.concatenate([b.timestamps_BL for b in batches]),
         future_BH=np.concatenate([b.future_BH for b in batches]),
     )
-    paths = forecaster.sample_paths(
-        whole, n_paths=n_paths, sampling=SamplingParams(top_p=top_p), seed=1
-    )
+    paths = forecaster.sample_paths(whole, n_paths=n_paths, sampling=sampling, seed=1)
     ends = np.cumsum([len(b) for b in batches])
     return [paths.rows(np.arange(end - len(b), end)) for b, end in zip(batches, ends, strict=True)]
 
@@ -167,6 +165,7 @@ def main() -> None:
     parse.add_argument("--horizon", type=int, default=20)
     parse.add_argument("--paths", type=int, default=64)
     parse.add_argument("--top-p", type=float, nargs="+", default=[1.0])
+    parse.add_argument("--temperature", type=float, nargs="+", default=[1.0])
     parse.add_argument("--held-out", type=float, help="only symbols that this share holds out")
     parse.add_argument(
         "--max-gap-days", type=int, default=10, help="longer holes end a window (China: 15)"
@@ -192,17 +191,19 @@ def main() -> None:
     heads += ["mean", "ratio 1", f"ratio {args.horizon}", "ratio mean", "t", "80 %", "QLIKE", "VR"]
     print("| model | " + " | ".join(heads) + " | slope | repaired | floored |")
     print("|---|" + "---:|" * (len(steps) + 11))
-    rows = [(name, 1.0) for name in BESIDE]
+    plain = SamplingParams()
+    asked = [SamplingParams(temperature=t, top_p=p) for t in args.temperature for p in args.top_p]
+    rows = [(name, plain) for name in BESIDE]
     rows += [
-        (name, top_p)
+        (name, sampling)
         for name in args.models
         if name not in BESIDE
-        for top_p in ([1.0] if name in BASELINES else args.top_p)
+        for sampling in ([plain] if name in BASELINES else asked)
     ]
     base_H, base_D = np.empty(0), np.empty(0)
-    for model, top_p in rows:
+    for model, sampling in rows:
         forecaster = load_forecaster(model, threads=args.threads).forecaster
-        drawn = sampled(forecaster, batches, args.paths, top_p)
+        drawn = sampled(forecaster, batches, args.paths, sampling)
         scores = [score(*each) for each in zip(drawn, batches, actuals, strict=True)]
         crps_H = np.concatenate([s.crps_BH for s in scores]).mean(axis=0)
         crps_D = np.array([s.crps_BH.mean() for s in scores])
@@ -220,7 +221,8 @@ def main() -> None:
         told += [f"{np.concatenate([s.qlike_B for s in scores]).mean():.3f}"]
         told += [f"{variances[0] / variances[1]:.2f}", f"{np.polyfit(z_B, mean_B, 1)[0]:+.2f}"]
         told += [f"{repaired / whole:.3%}", str(sum(s.floored for s in scores))]
-        name = model if top_p == 1.0 else f"{model}, top_p {top_p}"
+        name = model if sampling.top_p == 1.0 else f"{model}, top_p {sampling.top_p}"
+        name += "" if sampling.temperature == 1.0 else f", temperature {sampling.temperature}"
         print(f"| {name} | " + " | ".join(told) + " |", flush=True)
     print(f"actual VR {variances[2] / variances[3]:.2f}")
 

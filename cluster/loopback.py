@@ -6,7 +6,9 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 def is_loopback(address: str) -> bool:
@@ -53,3 +55,21 @@ def private_token() -> Path:
                 file.write(secrets.token_hex(32))
         path.chmod(0o600)
     return path
+
+
+def serve_at_own_address() -> None:
+    """Ray Serve's replica in this process listens at its node's own address, not at every one.
+
+    Serve opens a port in each replica for requests of other deployments, which Ray's token guards,
+    on all addresses of the machine, and has no option for it. On a Ray of this machine alone the
+    node's address is 127.0.0.1.
+    """
+    util: Any = import_module("ray.util")
+    replica: Any = import_module("ray.serve._private.replica")
+    add_port, own = replica.add_port_to_grpc_server, util.get_node_ip_address()
+    host = f"[{own}]" if ":" in own else own
+
+    def at_own_address(server: object, address: str) -> object:
+        return add_port(server, f"{host}:{address.rpartition(':')[2]}")
+
+    replica.add_port_to_grpc_server = at_own_address

@@ -7,15 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from cluster.flags import flag_of
 from cluster.yaml_files import read_yaml
 from market.errors import ConfigError
 from market.settings import Path as Setting
 from market.settings import Place, Settings, SettingsT, group_of_path, nested, overlay, told
+
+USUAL_BASELINES = ("random-walk", "bootstrap", "bootstrap-driftless", "ewma", "fhs")
+"""What a model has to beat where nobody says otherwise."""
+
+
+def _replica_count(value: object) -> object:
+    text = str(value)
+    if text == "auto":
+        return text
+    bounds = [int(part) for part in text.split(":") if part.isdigit()]
+    if len(bounds) != text.count(":") + 1 or len(bounds) > 2 or not 1 <= bounds[0] <= bounds[-1]:
+        raise ValueError("must be auto, a whole number >= 1, or min:max")
+    return bounds[0] if len(bounds) == 1 else text
+
+
+Replicas = Annotated[Literal["auto"] | int | str, BeforeValidator(_replica_count)]
+"""How many copies of a model: auto, a number, or min:max."""
 
 
 class HowToForecast(Settings):
@@ -52,13 +69,15 @@ class HowToForecast(Settings):
     collect: publish the raw paths, but keep closes to calibrate later forecasts by, as on does."""
     calibration_symbols: int = Field(32, ge=4)
     """Symbols per date whose raw closes are kept to calibrate by."""
+    calibration_baselines: tuple[str, ...] = USUAL_BASELINES
+    """Published instead where they did best; baselines of installed packages as well."""
     max_gap_sessions: int = Field(5, ge=0)
     """Longest interior gap of a lookback, in sessions; beyond it a symbol is skipped."""
     allow_suspected_splits: bool = False
     """Forecast windows that hold a move like a split that no corporate action explains, flagged."""
     keep_paths: bool = False
     """Also keep every sampled bar."""
-    replicas: Literal["auto"] | int | str = "auto"
+    replicas: Replicas = "auto"
     """Model copies at work, one thread each: a number, min:max, or auto for one per core."""
     gpus_per_replica: float = Field(0.0, ge=0)
     """Share of a GPU each replica takes; 0 computes on the CPU."""
@@ -86,21 +105,6 @@ class HowToForecast(Settings):
         if text != "auto" and not (text.isdigit() and int(text) >= 1):
             raise ValueError("must be auto or a whole number >= 1")
         return value
-
-    @field_validator("replicas", mode="before")
-    @classmethod
-    def _replicas(cls, value: object) -> object:
-        text = str(value)
-        if text == "auto":
-            return text
-        bounds = [int(part) for part in text.split(":") if part.isdigit()]
-        if (
-            len(bounds) != text.count(":") + 1
-            or len(bounds) > 2
-            or not 1 <= bounds[0] <= bounds[-1]
-        ):
-            raise ValueError("must be auto, a whole number >= 1, or min:max")
-        return bounds[0] if len(bounds) == 1 else text
 
 
 class ModelForecast(HowToForecast):

@@ -102,13 +102,15 @@ def check_bars(frame: pl.DataFrame, key: str = "timestamp") -> CheckedBars:
     if missing:
         raise SourceError(f"bars need the columns {', '.join(missing)}; found {frame.columns}")
     rows = _complete(frame)
-    rules = rows.select(_first_broken_rule().alias("rule")).to_series()
+    conditions = _broken_rules()
+    bad = rows.select(pl.any_horizontal(conditions.values())).to_series()
     refused = []
-    if rules.null_count() < len(rules):
-        broken = rows.filter(rules.is_not_null()).with_columns(rules.drop_nulls())
+    if bad.any():
+        first = [pl.when(condition).then(pl.lit(rule)) for rule, condition in conditions.items()]
+        broken = rows.filter(bad).with_columns(pl.coalesce(first).alias("rule"))
         refused.append(_with_detail(broken))
-        rows = rows.filter(rules.is_null())
-    if not _in_order(rows, key):
+        rows = rows.filter(~bad)
+    if not in_order(rows, key):
         rows = rows.sort("symbol", key, maintain_order=True)
     repeats = rows.select(
         pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in ("symbol", key))
@@ -127,7 +129,8 @@ def check_bars(frame: pl.DataFrame, key: str = "timestamp") -> CheckedBars:
     return CheckedBars(_fill(rows), quarantine)
 
 
-def _in_order(rows: pl.DataFrame, key: str) -> bool:
+def in_order(rows: pl.DataFrame, key: str) -> bool:
+    """Whether rows lie by symbol and, within one, by key."""
     same = pl.col("symbol") == pl.col("symbol").shift()
     later = pl.col("symbol") > pl.col("symbol").shift()
     fits = later | (same & (pl.col(key) >= pl.col(key).shift()))
@@ -159,7 +162,8 @@ def _complete(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _first_broken_rule() -> pl.Expr:
+def _broken_rules() -> dict[str, pl.Expr]:
+    """What breaks each rule, never null, in the order the rules are checked."""
     prices = [pl.col(name) for name in PRICES]
     open_, high, low, close = prices
     optional = [pl.col("volume"), pl.col("amount")]
@@ -173,21 +177,19 @@ def _first_broken_rule() -> pl.Expr:
     out_of_order = (low > pl.min_horizontal(open_, close) + slack) | (
         high < pl.max_horizontal(open_, close) - slack
     )
-    faults = {
-        rule: (pl.col("fault_rule") == rule).fill_null(False) for rule in (RULE_ROW, RULE_GRID)
-    }
+    fault = pl.col("fault_rule")
     broken = {
-        RULE_ROW: faults[RULE_ROW],
-        RULE_TIME: pl.col("timestamp").is_null() | (pl.col("fault_rule") == RULE_TIME),
-        RULE_GRID: faults[RULE_GRID],
+        RULE_ROW: fault == RULE_ROW,
+        RULE_TIME: pl.col("timestamp").is_null() | (fault == RULE_TIME),
+        RULE_GRID: fault == RULE_GRID,
         RULE_SYMBOL: pl.col("symbol").is_null() | (pl.col("symbol").str.strip_chars() == ""),
         RULE_FINITE: not_finite.fill_null(True),
         RULE_POSITIVE: pl.any_horizontal(*(p <= 0 for p in prices)),
         RULE_ORDER: out_of_order | (high < low - slack),
-        RULE_VOLUME: (pl.col("volume") < 0).fill_null(False),
-        RULE_AMOUNT: (pl.col("amount") < 0).fill_null(False),
+        RULE_VOLUME: pl.col("volume") < 0,
+        RULE_AMOUNT: pl.col("amount") < 0,
     }
-    return pl.coalesce(pl.when(condition).then(pl.lit(rule)) for rule, condition in broken.items())
+    return {rule: condition.fill_null(False) for rule, condition in broken.items()}
 
 
 def _estimated_amount() -> pl.Expr:

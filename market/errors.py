@@ -4,7 +4,11 @@ Every message names the file, symbol, row or key that is wrong, the rule, and wh
 The command line prints them as one line and exits with code 2.
 """
 
+import re
+
 from market.secrets import hidden
+
+_LONGEST = 160
 
 
 class CandlecastError(ValueError):
@@ -40,3 +44,17 @@ class ForecastInputError(CandlecastError):
 
 class BacktestInputError(CandlecastError):
     """Forecasts, scores or bars cannot be backtested."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why it failed, in a line: what the system said, else the first and the last of its lines."""
+    if told := getattr(error, "strerror", None):
+        return str(told)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()
+    lines = [each for line in plain if (each := line.strip(" \t↳"))]
+    if not lines:
+        return type(error).__name__
+    refused = re.fullmatch(r"(.*?)\s*\(os error \d+\)", lines[-1])
+    if refused:
+        return refused[1]
+    return hidden(": ".join(dict.fromkeys((lines[0], lines[-1]))))[:_LONGEST]

@@ -121,7 +121,9 @@ class Lease:
         self._ended.set()
         self._thread.join()
         with suppress(CandlecastError, OSError):
-            self._folder.swap(_file(self._name), self._holder.encode(), None)
+            found = _content(self._folder, _file(self._name))
+            if self._is_ours(found):
+                self._folder.swap(_file(self._name), found, None)
 
     def _beat(self) -> None:
         while not self._ended.wait(TTL_S / 4):
@@ -143,14 +145,23 @@ class Lease:
             name, before = _file(self._name), self._holder.encode()
             fresh = replace(self._holder, beat=datetime.now(UTC))
             if not self._folder.swap(name, before, fresh.encode()):
-                gone = not self._folder.exists(name) and time.time() - self._renewed < TTL_S
-                if not (gone and self._folder.swap(name, None, fresh.encode())):
-                    found = _content(self._folder, name)
+                found = _content(self._folder, name)
+                gone = found is None and time.time() - self._renewed < TTL_S
+                # A heartbeat whose answer was lost may have got through: then it is still ours.
+                ours = self._is_ours(found)
+                if not (
+                    (gone and self._folder.swap(name, None, fresh.encode()))
+                    or (ours and self._folder.swap(name, found, fresh.encode()))
+                ):
                     # A neighbour's swap may have kept this one waiting: then nothing changed.
-                    self._lost = found != before
-                    return not self._lost
+                    self._lost = not ours
+                    return ours
             self._holder, self._renewed = fresh, time.time()
             return True
+
+    def _is_ours(self, content: bytes | None) -> bool:
+        held = _decoded(content)
+        return held is not None and held.owner == self._holder.owner
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from market.errors import StoreError
+from market.errors import StoreError, reason_of
 
 _PARTIAL = ".candlecast-partial"
 _LOCK = ".candlecast-lock"
@@ -113,7 +113,8 @@ class Folder:
     def swap(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         """Put `new` in the place of `old`, where that is what is there; None stands for no file.
 
-        Of many callers that found the same `old`, one gets True. Raises StoreError as `write` does.
+        Of many callers that found the same `old`, one gets True (in an object store so do others
+        that put the very same bytes: name the writer in them). Raises StoreError as `write` does.
         """
         if self.path is None:
             return self._swap_remote(name, old, new)
@@ -198,7 +199,14 @@ class Folder:
 
     def _swap_remote(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         if old is None:
-            return self.create(name, new) if new is not None else not self.exists(name)
+            if new is None:
+                return not self.exists(name)
+            if self.create(name, new):
+                return True
+            with suppress(FileNotFoundError):
+                # The first of two tries may have got through although its answer was lost.
+                return self.read(name) == new
+            return False
         place = self.at(name)
 
         def change(fs: Any) -> bool:
@@ -236,7 +244,8 @@ class Folder:
 
         scheme = self.url.split("://", 1)[0]
         try:
-            return fsspec.filesystem(scheme)
+            # A kept listing would call a file missing that came after it, read by name or not.
+            return fsspec.filesystem(scheme, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             extra = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}.get(scheme)
             hint = f"pip install {extra}" if extra else "known are s3://, gs:// and plain paths"
@@ -273,7 +282,7 @@ def writing(place: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{place}: cannot be written ({error.strerror or error}); free space or fix "
+            f"{place}: cannot be written ({reason_of(error)}); free space or fix "
             "permissions, or name another folder. What was there before is untouched"
         ) from error
 

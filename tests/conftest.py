@@ -53,9 +53,15 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def bucket(s3_server: str) -> Iterator[str]:
-    """URL of an empty bucket; credentials and endpoint are in the environment."""
+def s3(s3_server: str) -> Iterator[str]:
+    """Credentials and endpoint of the server are in the environment."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment(s3_server).items():
+        for name, value in environment().items():
             patch.setenv(name, value)
-        yield make_bucket(s3_server, f"test-{uuid.uuid4().hex}")
+        yield s3_server
+
+
+@pytest.fixture(scope="module")
+def bucket(s3: str) -> str:
+    """URL of an empty bucket; credentials and endpoint are in the environment."""
+    return make_bucket(f"test-{uuid.uuid4().hex}")

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
 
@@ -24,39 +25,45 @@ def app(environ, start_response):
     with one_by_one:  # a store's conditional writes are atomic; moto looks first and writes then
         return [b"".join(inner(environ, start_response))]
 
-run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
+run_simple(sys.argv[2], int(sys.argv[1]), app, threaded=True)
 """
 
 
+@cache
+def endpoint(host: str = "127.0.0.1") -> str:
+    """Where the server of this process's tests is, or will be once one asks for it."""
+    with socket.socket() as free:
+        free.bind((host, 0))
+        return f"http://{host}:{free.getsockname()[1]}"
+
+
 @contextmanager
-def serving() -> Iterator[str]:
-    """The endpoint of a server that ends with the block. Skips where its packages are missing."""
+def serving(host: str = "127.0.0.1") -> Iterator[str]:
+    """The endpoint of a server that ends with the block, on one of this machine's addresses. Skips
+    where its packages are missing."""
     pytest.importorskip("s3fs")
     pytest.importorskip("moto")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
+    there = endpoint(host)
     server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER, str(port)],
+        [sys.executable, "-c", _SERVER, there.rpartition(":")[2], host],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         until = time.monotonic() + _START_SECONDS
-        while not _answers(endpoint):
+        while not _answers(there):
             if time.monotonic() > until or server.poll() is not None:
                 pytest.fail("the S3 server did not start")
             time.sleep(0.1)
-        yield endpoint
+        yield there
     finally:
         server.kill()
         server.wait()
 
 
-def environment(endpoint: str) -> dict[str, str]:
+def environment(host: str = "127.0.0.1") -> dict[str, str]:
     """Variables under which every S3 client of a process finds the server."""
     return {
-        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ENDPOINT_URL": endpoint(host),
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -65,16 +72,16 @@ def environment(endpoint: str) -> dict[str, str]:
     }
 
 
-def make_bucket(endpoint: str, name: str) -> str:
+def make_bucket(name: str, host: str = "127.0.0.1") -> str:
     """URL of a new bucket."""
-    put = urllib.request.Request(f"{endpoint}/{name}", method="PUT")
+    put = urllib.request.Request(f"{endpoint(host)}/{name}", method="PUT")
     urllib.request.urlopen(put, timeout=60).close()
     return f"s3://{name}"
 
 
-def _answers(endpoint: str) -> bool:
+def _answers(there: str) -> bool:
     try:
-        urllib.request.urlopen(endpoint, timeout=5).close()
+        urllib.request.urlopen(there, timeout=5).close()
     except OSError:
         return False
     return True

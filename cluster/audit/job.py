@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.audit.harness import Audit, audit
+from cluster.audit.memory import Memory
 from cluster.audit.poison import World, no_actions
 from cluster.audit.product import ProductPipeline, bars_of
 from cluster.audit.settings import AuditSettings
@@ -59,7 +60,7 @@ def run_audit(settings: AuditSettings) -> Audit:
         past=tuple(history.resolve_as_of(sessions[i]) for i in range(first_past, at)),
         lookback=settings.lookback,
         horizon=settings.horizon,
-        paths=settings.paths,
+        memory=Memory(settings.paths),
     )
     return audit(pipeline, World(bars, no_actions()), moment.close_utc)
 

@@ -18,15 +18,18 @@ import polars as pl
 from backtest import run_backtest
 from backtest.settings import BacktestSettings
 from cluster.audit.harness import KNOWN_AT
+from cluster.audit.memory import Memory
 from cluster.audit.poison import AT_OPEN, World
 from cluster.forecasting.publication import Publication, publication
 from cluster.forecasting.rows import table_rows
 from cluster.forecasting.work import Task, WindowJob
 from cluster.outcomes import outcomes
+from cluster.settings import USUAL_BASELINES
 from forecaster import LoadedModel, SamplePaths, SamplingParams, WindowBatch
+from forecaster.baselines import load_baseline
 from forecaster.calibration import MODEL, Fitted, PastForecasts, calibrate
-from forecaster.calibration.past import CANDIDATES
-from forecaster.calibration.paths import bar_volatility, baseline_paths, log_closes
+from forecaster.calibration.past import ALWAYS
+from forecaster.calibration.paths import bar_volatility, log_closes
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
 from market.calendars import future_timestamps
 from market.lake.history import MarketHistory
@@ -49,7 +52,7 @@ class ProductPipeline:
     """Forecast to calibrate by."""
     lookback: int
     horizon: int
-    paths: int
+    memory: Memory
 
     def __call__(self, world: World) -> Mapping[str, pl.DataFrame]:
         """Rows per stage; see `cluster.audit.harness.Pipeline`."""
@@ -80,9 +83,10 @@ class ProductPipeline:
     def _past(self, history: MarketHistory, series: dict[str, SymbolSeries]) -> PastForecasts:
         tasks = [task for as_of in self.past for task in self._tasks(history, series, as_of)]
         windows = self._windows(tasks)
-        sources = {MODEL: self._sampled(windows)} | baseline_paths(
-            CANDIDATES, windows, self.paths, 0
-        )
+        sources = {MODEL: self._sampled(windows)} | {
+            name: self.memory.sampled(load_baseline(name), windows)
+            for name in dict.fromkeys((*ALWAYS, *USUAL_BASELINES))
+        }
         made = outcomes(history, list(windows.symbols), windows.as_of_B, self.horizon)
         return PastForecasts(
             symbols=windows.symbols,
@@ -115,9 +119,7 @@ class ProductPipeline:
         )
 
     def _sampled(self, windows: WindowBatch) -> SamplePaths:
-        return self.loaded.forecaster.sample_paths(
-            windows, n_paths=self.paths, sampling=SamplingParams(), seed=0
-        )
+        return self.memory.sampled(self.loaded.forecaster, windows)
 
     def _job(self, as_of: AsOf, fitted: Fitted) -> WindowJob:
         return WindowJob(
@@ -128,7 +130,7 @@ class ProductPipeline:
             spec=self.spec,
             lookback=self.lookback,
             horizon=self.horizon,
-            paths=self.paths,
+            paths=self.memory.paths,
             sampling=SamplingParams(),
             seed=0,
             keep_paths=False,

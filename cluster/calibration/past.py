@@ -13,7 +13,9 @@ import polars as pl
 from cluster.outcomes import outcomes
 from cluster.settings import ForecastSettings
 from forecaster import LoadedModel
+from forecaster.baselines import load_baseline
 from forecaster.calibration import MODEL, Fitted, PastForecasts, calibrate
+from forecaster.calibration.past import ALWAYS
 from market.lake.history import MarketHistory
 from market.spec import AsOf
 from market.table.forecasts import ForecastTable
@@ -25,12 +27,14 @@ _ANYWHERE = frozenset({"device", "tile", "precision"})
 
 
 def recipe_of(history: MarketHistory, loaded: LoadedModel, settings: ForecastSettings) -> str:
-    """Names forecasts that can calibrate each other: same model, lookback, sampling and market."""
+    """Names forecasts that can calibrate each other: same model, baselines, lookback, sampling and
+    market. Raises ConfigError for an unknown baseline."""
     spec = history.spec
     numerics = loaded.forecaster.numerics(settings.paths, settings.device)
     parts: list[Any] = [
         loaded.forecaster.model_id, settings.lookback, settings.horizon, settings.paths,
         settings.temperature, settings.top_k, settings.top_p, settings.repair,
+        sorted(load_baseline(name).model_id for name in {*ALWAYS, *settings.calibration_baselines}),
         {k: v for k, v in numerics.items() if k not in _ANYWHERE},
         [spec.venue, spec.freq, spec.tz, str(spec.label), spec.price_basis],
     ]  # fmt: skip

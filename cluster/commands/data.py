@@ -60,6 +60,13 @@ Latest = Annotated[
 MaxClosed = Annotated[
     float, typer.Option(help="Share of a file's bars that may lie on days the venue is closed.")
 ]
+Buckets = Annotated[
+    int | None,
+    typer.Option(
+        help="Files a new store's symbols are spread over, 64 to 4096: about a 64th of how many it "
+        "will hold. Without: by this import's symbols."
+    ),
+]
 Map = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="FIELD=COLUMN", help="Column of a field, e.g. close=Px."),
@@ -117,6 +124,7 @@ def import_(
     earliest: Earliest = "1900-01-01",
     latest: Latest = None,
     max_closed: MaxClosed = 0.35,
+    buckets: Buckets = None,
     symbol: Annotated[
         str | None,
         typer.Option(help="Symbol of files without a symbol column. Without: the file's name."),
@@ -156,6 +164,7 @@ def import_(
         earliest=days[0],
         latest=days[1] if latest is not None else None,
         max_closed=max_closed,
+        buckets=buckets,
         venue=venue,
         freq=freq,
         tz=tz,

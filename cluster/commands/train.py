@@ -77,12 +77,13 @@ def timellm(place: TimeLLMPlace, settings: TimeLLMTraining, output: Output) -> N
 def walkforward(settings: WalkForwardSettings, output: Output) -> None:
     """Fine-tune, forecast the next period, move on: the honest input of a backtest."""
     from cluster.training.walkforward import RECORD, run_walkforward
+    from market.storage import Folder
 
     record = run_walkforward(settings, output.line)
-    path = settings.runs / RECORD
+    path = Folder(settings.runs).at(RECORD)
     made = sum(fold.forecasts for fold in record.folds)
     output.result(
-        {"record": str(path), **record.model_dump(mode="json")},
+        {"record": path, **record.model_dump(mode="json")},
         f"{len(record.folds)} folds, {made:,} forecasts in {settings.out}",
     )
     output.line(
@@ -101,14 +102,14 @@ def _run(request: TrainingRequest, output: Output) -> None:
         raise
     output.result(
         {
-            "out": str(done.out),
-            "page": str(done.page),
+            "out": done.place,
+            "page": done.page,
             "already_done": done.already_done,
             "seconds": round(done.seconds, 3),
             "figures": done.figures,
         },
-        f"already trained: {done.out}"
+        f"already trained: {done.place}"
         if done.already_done
-        else f"trained in {done.seconds:.0f} s: {done.out}",
+        else f"trained in {done.seconds:.0f} s: {done.place}",
     )
     output.line(f"page: {done.page}")

@@ -1,6 +1,6 @@
 """Who may look: one token, made at the start, and sessions that come of it. Knows no HTTP.
 
-A session is a signed expiry time; nothing about it is kept. Both end with the process.
+A session is a signed expiry time; only those ended before it are kept. All ends with the process.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Access:
         self._clock = clock
         self._until = clock() + 3600 * token_hours
         self._session_s = 3600 * session_hours
+        self._ended: dict[str, int] = {}
 
     @property
     def token(self) -> str:
@@ -54,7 +55,15 @@ class Access:
         text, _, signature = session.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._signed(text).encode()):
             return False
-        return self._clock() < int(text.split(".")[0])
+        return text not in self._ended and self._clock() < int(text.split(".")[0])
+
+    def end(self, session: str) -> None:
+        """End a session of ours now, whoever has a copy of it."""
+        if not self.holds(session):
+            return
+        text, now = session.rpartition(".")[0], self._clock()
+        self._ended = {each: until for each, until in self._ended.items() if now < until}
+        self._ended[text] = int(text.split(".")[0])
 
     def _signed(self, text: str) -> str:
         return hmac.new(self._key, text.encode(), sha256).hexdigest()

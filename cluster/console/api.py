@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-import polars as pl
-import pyarrow as pa
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
+from cluster.console.bulk import Rows, content, days_between, parts
 from cluster.console.ondemand import ANSWER_S
+from cluster.console.overview import model_cards
 from cluster.console.requests import ForecastRequest, answer, window_of
-from cluster.console.state import Console, slot
+from cluster.console.state import slot
 from cluster.console.symbols import as_json as symbol_json
 from cluster.console.symbols import day_of, look
 from cluster.console.universe import SORTS, Wanted
 from cluster.console.views import as_json, console_of, page, tagged
 from cluster.forecasting.comparison import compare_runs, find_run
-from market.table.forecasts import ForecastTable
 from market.table.schema import Published
 
 router = APIRouter()
@@ -28,7 +25,6 @@ Model = Annotated[str | None, Query(max_length=200, description="A model's name,
 AsOf = Annotated[str | None, Query(max_length=10, description="A date; the newest night without.")]
 Symbol = Annotated[str, Query(min_length=1, max_length=200)]
 Run = Annotated[str, Query(min_length=4, max_length=32, pattern="^[0-9a-f]+$")]
-_ROWS_PER_PART = 1 << 15
 
 
 def told(night: Published) -> dict[str, Any]:
@@ -55,6 +51,7 @@ def health(request: Request) -> Response:
             "store_version": None if history is None else history.version,
             "last_session": sessions[-1] if sessions else None,
             "models_on_demand": console.models,
+            "on_demand_from": "Ray Serve" if console.settings.address else "this process",
         }
     )
 
@@ -126,53 +123,26 @@ def bulk(
     form: Literal["arrow", "parquet"],
     as_of: AsOf = None,
     model: Model = None,
-    kind: Literal["steps", "path_stats"] = "steps",
+    kind: Rows = "steps",
+    since: Annotated[
+        str | None, Query(max_length=10, description="Also every night from this date on.")
+    ] = None,
 ) -> Response:
-    """Every row of a night: an Arrow stream, or a Parquet file. `kind`: steps or path_stats."""
-    console = console_of(request)
-    night = console.choose(model)
-    seen = console.nights.at(night, day_of(as_of, night.as_of_date))
-    name = f"{seen.key.as_of_date}-{kind}.{form}"
+    """Every row of a night, or of several: an Arrow stream, or a Parquet file. `kind`: steps or
+    path_stats."""
+    nights, night = console_of(request).nights, console_of(request).choose(model)
+    last = day_of(as_of, night.as_of_date)
+    days = days_between(nights, night, day_of(since, last), last)
+    name = f"{days[0]}{f'-{days[-1]}' if days[1:] else ''}-{kind}.{form}"
 
     def make() -> Response:
-        rows = _rows(console, night, seen.run_id, seen.key.as_of_date == night.as_of_date, kind)
-        rows = rows.filter(pl.col("as_of") == seen.as_of)
-        frame = rows.collect().sort("symbol", *(["step"] if kind == "steps" else []))
-        parts = _arrow(frame) if form == "arrow" else _parquet(frame)
         media = {"arrow": "application/vnd.apache.arrow.stream",
                  "parquet": "application/vnd.apache.parquet"}[form]  # fmt: skip
         disposition = {"content-disposition": f'attachment; filename="{name}"'}
-        return StreamingResponse(parts, media_type=media, headers=disposition)
+        made = parts(nights, night, days, kind, form)
+        return StreamingResponse(made, media_type=media, headers=disposition)
 
-    return tagged(request, (seen.key, seen.run_id, kind), make)
-
-
-def _rows(console: Console, night: Published, run_id: str, newest: bool, kind: str) -> pl.LazyFrame:
-    table = ForecastTable(console.table.folder, night.versions) if newest else console.table
-    if kind == "steps":
-        return table.scan(night.model_id, run_id)
-    return table.path_stats(night.model_id, run_id)
-
-
-def _arrow(frame: pl.DataFrame) -> Iterator[bytes]:
-    """An Arrow stream a part at a time."""
-    sink = io.BytesIO()
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        for batch in table.to_batches(max_chunksize=_ROWS_PER_PART):
-            writer.write_batch(batch)
-            yield sink.getvalue()
-            sink.seek(0)
-            sink.truncate()
-    yield sink.getvalue()
-
-
-def _parquet(frame: pl.DataFrame) -> Iterator[bytes]:
-    sink = io.BytesIO()
-    frame.write_parquet(sink, compression="zstd")
-    view = sink.getbuffer()
-    for first in range(0, len(view), 1 << 20):
-        yield bytes(view[first : first + (1 << 20)])
+    return tagged(request, (content(nights, night, days), kind), make)
 
 
 @router.get("/api/runs")
@@ -184,6 +154,25 @@ def runs(request: Request) -> Response:
         for record in console_of(request).table.runs()
     ]
     return tagged(request, (str(found),), lambda: as_json({"runs": found}))
+
+
+@router.get("/api/models")
+def models(request: Request) -> Response:
+    """Every model of the table: what it is, was trained through and forecast, and its newest
+    night's slot."""
+    cards = [vars(card) for card in model_cards(console_of(request))]
+    return tagged(request, (cards,), lambda: as_json({"models": cards}))
+
+
+@router.get("/api/backtests")
+def backtests(request: Request) -> Response:
+    """Figures and settings of every backtest and sweep in the folder of reports."""
+    found = [
+        {"id": each.id, "name": each.name, "kind": each.kind, "title": each.title,
+         **{key: each.data.get(key) for key in ("summary", "settings", "varied", "top")}}
+        for each in console_of(request).reports.of("backtest", "sweep")
+    ]  # fmt: skip
+    return tagged(request, (str(found),), lambda: as_json({"reports": found}))
 
 
 @router.get("/api/run")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -24,7 +24,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-COOKIE = "candlecast"
+_COOKIE = "candlecast"
 OPEN = frozenset({"/login", "/static/console.css", "/static/tear_sheet.css", "/static/console.js"})
 """What a browser needs before it is logged in."""
 SAFE = frozenset({"GET", "HEAD"})
@@ -119,7 +119,9 @@ class Guard:
             headers = _headers(scope)
             self._let_in(scope, headers)
             body = await self._body(scope, headers, receive)
-            await self.app(scope, body, answered)
+            # What answers GET answers HEAD; the server leaves the body away.
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self.app(asked, body, answered)
         except _RefusedError as refused:
             if not started:
                 await _refuse(refused, scope, answered)
@@ -149,7 +151,7 @@ class Guard:
         self._same_site(method, headers, bearer is True)
         if path in OPEN or bearer:
             return
-        if not self.access.holds(_cookie(headers)):
+        if not self.access.holds(session_in(headers)):
             _ask_to_log_in(scope, headers)
 
     def _bearer(self, headers: dict[str, str]) -> bool | None:
@@ -181,6 +183,11 @@ class Guard:
             if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
                 raise _RefusedError(400, "a request for a page has no body")
             return receive
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise _RefusedError(415, "send the body as it is, not compressed", connection="close")
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if scope["path"] == "/forecast" and kind != "application/json":
+            raise _RefusedError(415, "send JSON (Content-Type: application/json)")
         if "content-length" in headers:
             told = headers["content-length"]
             if not told.isdigit() or int(told) > self.rules.body_bytes:
@@ -238,10 +245,19 @@ def _headers(scope: Scope) -> dict[str, str]:
     return found
 
 
-def _cookie(headers: dict[str, str]) -> str:
+def cookie_of(host: str) -> str:
+    """Name of the session's cookie at a host: browsers send cookies to every port of it, and two
+    consoles must not log each other out."""
+    port = host.rpartition(":")[2]
+    return f"{_COOKIE}-{port}" if port.isdigit() else _COOKIE
+
+
+def session_in(headers: Mapping[str, str]) -> str:
+    """The session that a request brings, or nothing."""
+    wanted = cookie_of(headers.get("host", ""))
     for part in headers.get("cookie", "").split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE:
+        if name == wanted:
             return value
     return ""
 

@@ -103,18 +103,50 @@ class Night:
         return int(self.steps["step"].max())  # type: ignore[arg-type]
 
     @property
+    def said(self) -> dict[str, int]:
+        """What was published (as sampled, calibrated, a baseline's), and of how many symbols."""
+        first = self.steps.filter(pl.col("step") == 1)
+        return dict(first["published"].value_counts(sort=True).iter_rows())
+
+    @property
     def symbols(self) -> int:
         """How many symbols have a forecast."""
         return int(self.steps["symbol"].n_unique())
 
 
+class _Log:
+    """The newest version of one Delta table and the files it shows, read again where it moved."""
+
+    def __init__(self, place: str | Path) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._handle: DeltaTable | None = None
+        self._seen: tuple[int, pl.DataFrame] | None = None
+
+    def now(self) -> tuple[int, pl.DataFrame]:
+        """Raises StoreError where there is no table yet."""
+        with self._lock:
+            if self._handle is None:
+                if not DeltaTable.is_deltatable(str(self._place)):
+                    raise StoreError(f"{self._place}: no forecasts here yet")
+                self._handle = DeltaTable(self._place)
+            else:
+                self._handle.update_incremental()
+            version = self._handle.version()
+            if self._seen is None or self._seen[0] != version:
+                self._seen = version, _files(self._handle)
+            return self._seen
+
+
 class Nights:
     """Reads nights of one table and the history beside them; never writes."""
 
-    def __init__(self, table: ForecastTable, store: Path) -> None:
+    def __init__(self, table: ForecastTable, store: str | Path) -> None:
         self.table, self._store = table, store
         self._nights = Cache(_HELD)
         self._histories = Cache(2)
+        self._steps = _Log(table.folder.at("steps"))
+        self._stats = _Log(table.folder.at("path_stats"))
 
     def history(self) -> MarketHistory:
         """The newest version of the history. Raises StoreError where there is none."""
@@ -153,12 +185,10 @@ class Nights:
         if day == like.as_of_date:
             return self.of(like)
         versions, files = self._now()
-        own = files.filter(
-            pl.col("partition.model_id") == like.model_id, pl.col("partition.as_of_date") == day
-        )
-        if not own.height:
+        own = _of_night(files, like.model_id, day)
+        if not own:
             raise StoreError(f"{self.table.folder}: no forecasts of {like.model} from {day}")
-        names = "\n".join(own["path"].sort()).encode()
+        names = "\n".join(own).encode()
         digest = blake2b(names, digest_size=10).hexdigest()
         key = Key(like.model_id, day, like.freq, like.venue, digest)
         pinned = ForecastTable(self.table.folder, versions)
@@ -166,14 +196,19 @@ class Nights:
 
     def dates(self, model_id: str) -> list[date]:
         """Dates on which the table shows forecasts of a model, the newest first."""
-        files = _files(self._steps())
+        _, files = self._steps.now()
         own = files.filter(pl.col("partition.model_id") == model_id)
         days: list[date] = own["partition.as_of_date"].unique().sort(descending=True).to_list()
         return days
 
+    def shown(self, model_id: str, day: date) -> list[str]:
+        """Names of the files that hold a model's forecasts of a date now."""
+        _, files = self._steps.now()
+        return _of_night(files, model_id, day)
+
     def newest_rows(self, model_id: str, most: int) -> list[date]:
         """The newest dates of a model that together hold at most so many rows of steps."""
-        files = _files(self._steps())
+        _, files = self._steps.now()
         own = (
             files.filter(pl.col("partition.model_id") == model_id)
             .group_by("partition.as_of_date")
@@ -191,23 +226,24 @@ class Nights:
 
     def _now(self) -> tuple[dict[Kind, int], pl.DataFrame]:
         """Versions of this moment, and the files that steps shows in it."""
-        handle = self._steps()
+        steps, files = self._steps.now()
         # path_stats is looked at second: it holds whatever that version of steps shows.
-        stats = DeltaTable(self.table.folder.at("path_stats"))
-        versions: dict[Kind, int] = {"steps": handle.version(), "path_stats": stats.version()}
-        return versions, _files(handle)
-
-    def _steps(self) -> DeltaTable:
-        place = self.table.folder.at("steps")
-        if not DeltaTable.is_deltatable(place):
-            raise StoreError(f"{place}: no forecasts here yet")
-        return DeltaTable(place)
+        stats, _ = self._stats.now()
+        return {"steps": steps, "path_stats": stats}, files
 
 
 def _files(handle: DeltaTable) -> pl.DataFrame:
     """The files a version shows, with their partitions and rows."""
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
     return files.with_columns(pl.col("partition.as_of_date").cast(pl.Date))
+
+
+def _of_night(files: pl.DataFrame, model_id: str, day: date) -> list[str]:
+    own = files.filter(
+        pl.col("partition.model_id") == model_id, pl.col("partition.as_of_date") == day
+    )
+    names: list[str] = own["path"].sort().to_list()
+    return names
 
 
 def _read(

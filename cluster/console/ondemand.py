@@ -12,17 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
 
 from cluster.forecasting.batches import SERIES_PER_CALL, forecast_batch
+from cluster.forecasting.weights import SharedWeights
 from cluster.forecasting.work import Task, WindowJob
 from forecaster.interface import SamplingParams
 from forecaster.registry import LoadedModel, load_forecaster
-from market.errors import CandlecastError, ForecastInputError
+from market.errors import CandlecastError, CheckpointError, ForecastInputError
 from market.fields import FEATURES
 from market.spec import StoreSpec
 
@@ -64,13 +66,50 @@ Compute = Callable[[Ask, Sequence[Task]], list[Made]]
 """One row of results per task, in order; raises what a forecast may raise."""
 
 
+class Answer(Protocol):
+    """A forecast to come."""
+
+    def result(self, timeout: float | None = None) -> Made:
+        """Wait for it, so many seconds at most. Raises TimeoutError, and what a forecast may."""
+
+
+class Forecasts(Protocol):
+    """Where forecasts on demand come from: this process, or a cluster."""
+
+    def submit(self, ask: Ask, task: Task) -> Answer:
+        """Ask for one. Raises BusyError where too many wait already."""
+
+    def close(self) -> None:
+        """Let go of what works in the background."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """The default model as another process gets it."""
+
+    weights: SharedWeights | None
+    """None for what every process loads by name."""
+    trained_through: date | None
+    model_id: str
+
+
 class LocalModels:
     """Models in this process, loaded on first use and kept."""
 
-    def __init__(self, names: Sequence[str], tokenizer: str | None = None) -> None:
-        """names: those that may be asked for; the first may need a tokenizer of its own."""
+    def __init__(
+        self,
+        names: Sequence[str],
+        tokenizer: str | None = None,
+        *,
+        device: str = "cpu",
+        shipped: Shipped | None = None,
+    ) -> None:
+        """names: those that may be asked for; the first may need a tokenizer of its own.
+
+        device: as torch names it. shipped: the first model, loaded by another process.
+        """
         self.names = tuple(dict.fromkeys(names))
-        self._tokenizer = tokenizer
+        self._tokenizer, self._device, self._shipped = tokenizer, device, shipped
         self._loaded: dict[str, LoadedModel] = {}
 
     def load(self, name: str) -> LoadedModel:
@@ -80,9 +119,29 @@ class LocalModels:
                 f"model {name[:60]!r} is not served here; served are {', '.join(self.names)}"
             )
         if name not in self._loaded:
-            tokenizer = self._tokenizer if name == self.names[0] else None
-            self._loaded[name] = load_forecaster(name, tokenizer)
+            first = name == self.names[0]
+            if first and self._shipped is not None:
+                self._loaded[name] = self._unpacked(name, self._shipped)
+            else:
+                tokenizer = self._tokenizer if first else None
+                self._loaded[name] = load_forecaster(name, tokenizer, self._device)
         return self._loaded[name]
+
+    def _unpacked(self, name: str, shipped: Shipped) -> LoadedModel:
+        if shipped.weights is None:
+            loaded = load_forecaster(name, self._tokenizer, self._device)
+        else:
+            with shipped.weights.unpacked() as (tokenizer, model):
+                loaded = load_forecaster(
+                    model, tokenizer, self._device, max_context=shipped.weights.max_context,
+                    threads=1,
+                )  # fmt: skip
+        if loaded.forecaster.model_id != shipped.model_id:
+            raise CheckpointError(
+                f"{name}: a replica loaded other weights ({loaded.forecaster.model_id}) than the "
+                f"console ({shipped.model_id}); install the same packages on every node"
+            )
+        return replace(loaded, name=name, trained_through=shipped.trained_through)
 
     def __call__(self, ask: Ask, tasks: Sequence[Task]) -> list[Made]:
         return forecast_windows(self.load(ask.model), ask, tasks)

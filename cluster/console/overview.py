@@ -19,6 +19,8 @@ from market.lake.history import MarketHistory
 from market.table.schema import Published, RunRecord
 
 _LATE_SESSIONS = 2
+_NOMINAL, _OFF, _ENOUGH = 0.8, 0.1, 10
+"""Coverage of an 80% interval that is worth an alarm, over at least so many nights."""
 _MOST_ROWS = 3_000_000
 """Rows of steps that a look at earlier nights may read."""
 
@@ -123,6 +125,22 @@ def _card(records: list[RunRecord], newest: dict[str, str], baselines: dict[str,
         asked={key: record.settings.get(key) for key in
                ("lookback", "horizon", "paths", "calibration", "precision")},
     )  # fmt: skip
+
+
+def coverage_off(rows: pl.DataFrame) -> str | None:
+    """An alarm where the 80% intervals of earlier nights held far more or less than they say.
+
+    rows: trust.RATIO_SCHEMA.
+    """
+    held = rows.group_by("step").agg(pl.len().alias("nights"), pl.col("coverage").mean())
+    for step, nights, share in held.sort("step").iter_rows():
+        if nights >= _ENOUGH and abs(share - _NOMINAL) > _OFF:
+            side = "too narrow" if share < _NOMINAL else "too wide"
+            return (
+                f"80 % intervals held {share:.0%} of the closes at bar {step} over {nights} "
+                f"nights: they are {side}; 'candlecast calibrate' corrects that from the past."
+            )
+    return None
 
 
 def trust_rows(console: Console, night: Published) -> tuple[pl.DataFrame | None, str | None]:

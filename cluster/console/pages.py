@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from cluster.console import charts, lake
 from cluster.console.ondemand import ANSWER_S
-from cluster.console.overview import alarms, model_cards, trust_rows
+from cluster.console.overview import alarms, coverage_off, model_cards, trust_rows
 from cluster.console.reports import Report
 from cluster.console.requests import ForecastRequest, window_of
 from cluster.console.state import Console, slot
@@ -52,17 +52,20 @@ def tonight(request: Request) -> Response:
             reports=reports,
         )  # fmt: skip
 
-    seen = [(each.id, each.written) for each in reports]
-    return tagged(request, (nights, history and history.version, str(last), seen), make)
+    return tagged(request, (nights, history and history.version, str(last), _seen(reports)), make)
 
 
 @router.get("/trust")
 def trust(request: Request, model: Text) -> Response:
     """How earlier nights did: asked for by the page that shows it, since it may take a while."""
     console = console_of(request)
-    rows, why = trust_rows(console, console.choose(model))
+    night = console.choose(model)
+    rows, why = trust_rows(console, night)
     figure = None if rows is None or not rows.height else charts.ratios(rows)
-    return page(request, "trust.html.j2", rows=rows, figure=figure, why=why)
+    return page(
+        request, "trust.html.j2", rows=rows, figure=figure, why=why,
+        off=None if rows is None else coverage_off(rows), published=console.nights.of(night).said,
+    )  # fmt: skip
 
 
 @router.get("/universe")
@@ -185,22 +188,40 @@ def run(request: Request, id: Text) -> Response:  # noqa: A002
 @router.get("/models")
 def models(request: Request) -> Response:
     console = console_of(request)
-    return page(
-        request, "models.html.j2", cards=model_cards(console),
-        evaluations=console.reports.of("evaluation")[:20],
+    cards, reports = model_cards(console), console.reports.of("evaluation")[:20]
+    return tagged(
+        request, (cards, _seen(reports)),
+        lambda: page(request, "models.html.j2", cards=cards, evaluations=reports),
     )  # fmt: skip
+
+
+@router.get("/models/ratios")
+def models_ratios(request: Request) -> Response:
+    """All models in one chart: asked for by the page that shows it, since it may take a while."""
+    console = console_of(request)
+    looks = [(night.model, trust_rows(console, night)[0]) for night in console.nights.published()]
+    known = [(name, rows) for name, rows in looks if rows is not None and rows.height]
+    figure = charts.ratios_beside(known) if len(known) > 1 else None
+    return page(request, "ratios.html.j2", figure=figure)
 
 
 @router.get("/backtests")
 def backtests(request: Request) -> Response:
     console = console_of(request)
     found = console.reports.all()
-    return page(
-        request, "backtests.html.j2", folder=console.reports.root,
-        backtests=[r for r in found if r.kind == "backtest"],
-        sweeps=[r for r in found if r.kind == "sweep"],
-        others=[r for r in found if r.kind not in ("backtest", "sweep")][:200],
+    return tagged(
+        request, (_seen(found),),
+        lambda: page(
+            request, "backtests.html.j2", folder=console.reports.root,
+            backtests=[r for r in found if r.kind == "backtest"],
+            sweeps=[r for r in found if r.kind == "sweep"],
+            others=[r for r in found if r.kind not in ("backtest", "sweep")][:200],
+        ),
     )  # fmt: skip
+
+
+def _seen(reports: list[Report]) -> list[tuple[str, float]]:
+    return [(each.id, each.written) for each in reports]
 
 
 @router.get("/backtests/compare")
@@ -219,7 +240,7 @@ def compare(request: Request, report: Annotated[list[str], Query(max_length=40)]
         if any(value != values[0] for value in values):
             differ.append((key, values))
     return page(request, "compare.html.j2", reports=found, differ=differ,
-                figure=charts.curves(shown))  # fmt: skip
+                figure=charts.curves(shown), below=charts.drawdowns(shown))  # fmt: skip
 
 
 @router.get("/report")

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cluster.console.access import SHORTEST, Access
 from cluster.console.app import guarded, make_app
-from cluster.console.ondemand import Compute
+from cluster.console.ondemand import Forecasts
 from cluster.console.settings import ServeSettings
 from cluster.console.state import Console
 from market.errors import ConfigError
@@ -117,14 +117,20 @@ class Listening:
             self.server.run(sockets=[self.socket])
 
 
-def prepare(settings: ServeSettings, access: Access, compute: Compute | None = None) -> Listening:
+def prepare(
+    settings: ServeSettings,
+    access: Access,
+    ondemand: Forecasts | None = None,
+    door: socket.socket | None = None,
+) -> Listening:
     """The console at its address. Raises ConfigError where that cannot be taken.
 
-    compute: where forecasts on demand come from; see `Console.open`.
+    ondemand: where forecasts come from; see `Console.open`. door: what `listen` returned; it is
+    closed when the server ends.
     """
-    made = listen(settings)
+    made = door or listen(settings)
     port = made.getsockname()[1]
-    console = Console.open(settings, compute)
+    console = Console.open(settings, ondemand)
     protocol: type[Any] = type("Patient", (PatientProtocol,), {"patience_s": settings.body_seconds})
     server = uvicorn.Server(
         uvicorn.Config(

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from backtest.report.page import HERE as REPORT
 from cluster.console.access import Access
-from cluster.console.guard import COOKIE, next_page
+from cluster.console.guard import cookie_of, next_page, session_in
 from cluster.console.views import page
 
 router = APIRouter(include_in_schema=False)
@@ -42,16 +42,19 @@ async def log_in(request: Request) -> Response:
     value, seconds = access.session()
     there = RedirectResponse(next_page(request.url.query.encode()), 303)
     there.set_cookie(
-        COOKIE, value, max_age=seconds, httponly=True, samesite="strict",
-        secure=request.url.scheme == "https",
+        cookie_of(request.headers["host"]), value, max_age=seconds, httponly=True,
+        samesite="strict", secure=request.url.scheme == "https",
     )  # fmt: skip
     return there
 
 
 @router.post("/logout")
-def log_out() -> Response:
+def log_out(request: Request) -> Response:
+    access: Access = request.app.state.access
+    access.end(session_in(request.headers))
     there = RedirectResponse("/login", 303)
-    there.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    there.delete_cookie(cookie_of(request.headers["host"]), httponly=True, samesite="strict")
+    there.headers["clear-site-data"] = '"cache", "storage"'
     return there
 
 

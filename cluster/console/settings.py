@@ -8,14 +8,15 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from cluster.settings import Replicas
 from market.settings import Place, Settings
 
 
 class ServeSettings(Settings):
     """What the console shows, where it listens and how much it answers."""
 
-    store: Path
-    """Folder of the history store."""
+    store: Place
+    """Folder or URL of the history store."""
     forecasts: Place
     """Folder or URL of the forecast table."""
     reports: Path | None = None
@@ -38,6 +39,13 @@ class ServeSettings(Settings):
     """Model of forecasts on demand, beside the baselines; none for baselines alone."""
     tokenizer: str | None = None
     """Folder or hub id of its tokenizer, where the alias does not say it."""
+    address: str | None = None
+    """Ray cluster that forecasts on demand, as a deployment of Ray Serve; without, this process."""
+    replicas: Replicas = "auto"
+    """Model copies on the cluster: a number, min:max as requests come, or auto for one per GPU, and
+    from one up to eight where there are none."""
+    gpus_per_replica: float | None = Field(None, ge=0)
+    """Share of a GPU each of them takes. Without: a whole one where the cluster has any."""
     max_paths: int = Field(512, ge=1)
     """Most sampled futures one request on demand may ask for."""
     max_horizon: int = Field(256, ge=1)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from cluster.console.lake import Lake
 from cluster.console.nights import Cache, Night, Nights
-from cluster.console.ondemand import Compute, LocalModels, OnDemand
+from cluster.console.ondemand import Forecasts, LocalModels, OnDemand
 from cluster.console.reports import Reports
 from cluster.console.settings import ServeSettings
 from cluster.console.universe import Universe
@@ -40,27 +40,26 @@ class Console:
     """Results that take seconds, by what they depend on."""
     models: tuple[str, ...]
     """Names forecasts on demand may use, the default first."""
-    ondemand: OnDemand
+    ondemand: Forecasts
     build: str
     """Part of every ETag: pages change with the program, and tags end with the process."""
 
     @classmethod
-    def open(cls, settings: ServeSettings, compute: Compute | None = None) -> Console:
-        """compute: where forecasts on demand come from; None loads the models here, when asked."""
+    def open(cls, settings: ServeSettings, ondemand: Forecasts | None = None) -> Console:
+        """ondemand: where forecasts come from; None loads the models here, when asked."""
         table = ForecastTable(settings.forecasts)
         names = served(settings)
         return cls(
             settings=settings,
             table=table,
-            nights=Nights(table, settings.store.resolve()),
+            nights=Nights(table, settings.store),
             universe=Universe(),
             reports=Reports(settings.reports),
             lake=Lake(),
             slow=Cache(32),
             models=names,
-            ondemand=OnDemand(
-                compute or LocalModels(names, settings.tokenizer), settings.max_waiting
-            ),
+            ondemand=ondemand
+            or OnDemand(LocalModels(names, settings.tokenizer), settings.max_waiting),
             build=f"{version('candlecast')}-{secrets.token_hex(4)}",
         )
 

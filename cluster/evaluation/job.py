@@ -19,6 +19,7 @@ from cluster.evaluation.report import EvaluationReport
 from cluster.evaluation.settings import EvaluateSettings
 from cluster.evaluation.sources import beside, from_table
 from cluster.outcomes import CLOSE, Outcomes, outcomes
+from cluster.settings import USUAL_BASELINES
 from forecaster.baselines import known_baselines
 from forecaster.calibration.paths import bar_volatility
 from forecaster.evaluation import Cases, Forecasts, evaluate
@@ -75,7 +76,10 @@ def run_evaluate(settings: EvaluateSettings) -> EvaluationReport:
         models += from_table(table, own, keys, name, made.base_volume_N[keep])
     n_paths = max(each.n_paths for each in models)
     exact = all(each.exact for each in models)
-    others = [name for name in settings.baselines if name not in names.values()]
+    asked_for = settings.baselines
+    if asked_for == USUAL_BASELINES and not history.spec.daily:
+        asked_for = (*USUAL_BASELINES, "seasonal")
+    others = [name for name in asked_for if name not in names.values()]
     models += beside(others, windows, n_paths, exact=exact)
     notes = () if exact else (FROM_QUANTILES,)
     return EvaluationReport(

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from pydantic import Field
 
+from cluster.settings import USUAL_BASELINES
 from market.settings import Place, Settings
-
-DEFAULT_BASELINES = ("random-walk", "bootstrap", "bootstrap-driftless", "ewma", "fhs")
 
 
 class EvaluateSettings(Settings):
@@ -23,8 +22,8 @@ class EvaluateSettings(Settings):
     """Folder or URL of the forecast table."""
     models: tuple[str, ...] = ()
     """Names or ids of models in the table; all without."""
-    baselines: tuple[str, ...] = DEFAULT_BASELINES
-    """Computed on the same windows."""
+    baselines: tuple[str, ...] = USUAL_BASELINES
+    """Computed on the same windows; where none are named, also seasonal on intraday bars."""
     start: date | None = None
     """First forecast date."""
     end: date | None = None

@@ -95,6 +95,7 @@ def identity_of(
         "bars": bars,
         "calibration": {
             "kept": settings.calibration_symbols,
+            "baselines": list(settings.calibration_baselines),
             "fits": {
                 str(moment): each.as_dict() for moment, each in sorted((fitted or {}).items())
             },

@@ -267,6 +267,7 @@ def _replica_job(
         recipe=plan.recipe,
         fitted=plan.fitted,
         sampled=plan.sampled,
+        baselines=settings.calibration_baselines,
         keep_paths=settings.keep_paths,
         staging=table.staging(plan.run_id),
         device=settings.device,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cluster.forecasting.work import WindowJob
 from forecaster.calibration.gate import RAW, UNCALIBRATED
-from forecaster.calibration.past import CANDIDATES, MODEL
+from forecaster.calibration.past import ALWAYS, MODEL
 from forecaster.calibration.paths import (
     bar_volatility,
     baseline_paths,
@@ -67,7 +67,8 @@ def _kept(job: WindowJob, windows: WindowBatch, raw: SamplePaths) -> list[Kept]:
         return []
     chosen = windows.rows(np.array(rows))
     sigma = bar_volatility(chosen.values_BLF)
-    beside = baseline_paths(CANDIDATES, chosen, job.paths, job.seed)
+    names = tuple(dict.fromkeys((*ALWAYS, *job.baselines)))
+    beside = baseline_paths(names, chosen, job.paths, job.seed)
     sources = {MODEL: raw.rows(np.array(rows))} | beside
     logs = {name: log_closes(each) for name, each in sources.items()}
     return [

@@ -37,7 +37,9 @@ class WindowJob:
     fitted: Mapping[np.datetime64, Fitted] = field(default_factory=dict)
     """What each moment's past says; empty where nothing is to be calibrated."""
     sampled: frozenset[tuple[str, np.datetime64]] = frozenset()
-    """Symbols and moments whose raw closes are kept."""
+    """Symbols and moments whose raw closes are kept, …"""
+    baselines: tuple[str, ...] = ()
+    """… and baselines of which they are, beside those that calibration blends with."""
 
 
 @dataclass(frozen=True, kw_only=True)

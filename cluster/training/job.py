@@ -13,7 +13,7 @@ Killing it anywhere and running it again resumes from the last checkpoint.
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -23,21 +23,27 @@ from pathlib import Path
 from typing import Any
 
 from cluster.session import require_cpus, training_session
+from cluster.training.inputs import tokenizer_of, weights_of, with_folder
+from cluster.training.places import RAY, RunPlace, at_hand
 from cluster.training.progress import following
 from cluster.training.request import TrainingRequest
-from cluster.training.series import SeriesSource, ensure, lake_source, simulated_source
+from cluster.training.series import (
+    SeriesSource,
+    ensure,
+    lake_source,
+    packed_source,
+    simulated_source,
+)
 from forecaster.hub import TRAINING_RECORD
-from forecaster.registry import KNOWN, TIMELLM, Part, cutoff_of, part_of
 from forecaster.training.checkpoints import Checkpoints
 from forecaster.training.config import PredictorTraining, TokenizerTraining, TrainingError
 from forecaster.training.data.series_file import open_series
 from forecaster.training.loop import CHECKPOINTS
 from forecaster.training.process_group import Peers
-from forecaster.training.publishing import require_writable
 from forecaster.training.run import TrainingRun
 from forecaster.training.surroundings import Surroundings
 from forecaster.training.timellm_config import TimeLLMTraining
-from market.errors import CandlecastError, CheckpointError
+from market.errors import CandlecastError
 from market.lake.history import MarketHistory
 from market.lake.versions import lake_folder
 from market.leases import LeaseLostError, hold
@@ -47,6 +53,7 @@ _MAX_FAILURES = 8
 """Lost workers or nodes that one command makes up for; the same command then resumes."""
 _ATTEMPT = "attempt.json"
 _STORES = "stores.json"
+_PAGE = "training.html"
 _LEASE = "training"
 
 
@@ -59,8 +66,11 @@ class TrainingReport:
     """What a call found or did."""
 
     out: Path
+    """Folder of the model; of a run at a URL, this machine's copy."""
+    place: str
+    """What --out named, as an absolute path or a URL."""
     figures: dict[str, float]
-    page: Path
+    page: str
     already_done: bool
     seconds: float
 
@@ -71,7 +81,7 @@ class WorkerJob:
 
     settings: TokenizerTraining | PredictorTraining | TimeLLMTraining
     series: tuple[str, ...]
-    """Folders."""
+    """Folders, or their names at the URL of `out`."""
     bars: str
     tokenizer: str | None
     start_from: str | None
@@ -93,24 +103,19 @@ def run_training(
 
     began = time.monotonic()
     require_cpus(request.workers, request.threads, request.address, gpus=request.gpus)
-    out = request.out.resolve()
-    require_writable(out)
-    with hold(Folder(out), _LEASE) as lease:
-        sources = _sources(request, out)
-        tokenizer = _at_hand(request.tokenizer, "tokenizer", out)
-        own: Part = "predictor" if isinstance(request.settings, PredictorTraining) else "tokenizer"
-        start_from = request.start_from
-        if isinstance(request.settings, TimeLLMTraining):
-            start_from = start_from and str(Path(start_from.removeprefix(TIMELLM)).resolve())
-        else:
-            start_from = _at_hand(start_from, own, out)
+    place = RunPlace.of(request.out)
+    place.require_writable()
+    with hold(place.home, _LEASE) as lease:
+        place.fetch()
+        out = place.local
+        sources = _sources(request, place)
         job = WorkerJob(
-            settings=_with_folder(request.settings),
+            settings=with_folder(request.settings),
             series=tuple(str(source.folder) for source in sources),
             bars=", ".join(source.key for source in sources),
-            tokenizer=tokenizer,
-            start_from=start_from,
-            out=str(out),
+            tokenizer=tokenizer_of(request, place),
+            start_from=weights_of(request, place),
+            out=place.home.url,
             attempt=uuid.uuid4().hex,
             threads=request.threads,
             gpus=request.gpus,
@@ -132,24 +137,33 @@ def run_training(
                 if not done:
                     _announce(checked, out, request, report)
                     versions = {str(h.root): h.version for h in _histories(request, out)}
-                    (out / _STORES).write_text(json.dumps(versions))
-                    (out / _ATTEMPT).write_text(json.dumps(job.attempt))
-                    _fit(job, request, report)
+                    place.home.write(_STORES, json.dumps(versions).encode())
+                    place.home.write(_ATTEMPT, json.dumps(job.attempt).encode())
+                    _fit(job, place, request, report)
+                    place.fetch()
         assert checked is not None
         lease.require()
         record = json.loads((out / TRAINING_RECORD).read_text())
-        page = out / "training.html"
+        page = out / _PAGE
         if not (done and page.is_file()):
             write_training_page(checked, out, page, workers=request.workers)
-        shutil.rmtree(out / "ray", ignore_errors=True)
-        return TrainingReport(out, record["figures"], page, done, time.monotonic() - began)
+            if place.remote:
+                place.home.write(_PAGE, page.read_bytes())
+        (place.home / RAY).remove_all()
+        return TrainingReport(
+            out, place.home.url, record["figures"], place.home.at(_PAGE), done,
+            time.monotonic() - began,
+        )  # fmt: skip
 
 
-def _sources(request: TrainingRequest, out: Path) -> list[SeriesSource]:
-    simulated = request.settings.data.simulated
-    sources = [lake_source(history, out) for history in _histories(request, out)]
+def _sources(request: TrainingRequest, place: RunPlace) -> list[SeriesSource]:
+    simulated, out = request.settings.data.simulated, place.local
+    histories = _histories(request, out)
+    sources = [lake_source(history, out, alone=place.remote) for history in histories]
     if simulated is not None:
         sources.append(simulated_source(simulated, out))
+    if place.remote:
+        sources = [packed_source(source, place.home) for source in sources]
     if not sources:
         raise TrainingError(
             "no bars to train on: give --store with a history made by 'candlecast data import', or "
@@ -169,47 +183,6 @@ def _histories(request: TrainingRequest, out: Path) -> list[MarketHistory]:
         )
         for store in request.stores
     ]
-
-
-def _at_hand(model: str | None, part: Part, out: Path) -> str | None:
-    """A local folder of a model given by folder, alias or hub id; every worker can read it.
-
-    Absolute: workers have a working directory of their own.
-    """
-    from forecaster.kronos.predictor import Kronos
-    from forecaster.kronos.tokenizer import KronosTokenizer
-
-    if model is None:
-        return None
-    if Path(model).is_dir():
-        return str(Path(model).resolve())
-    source = part_of(model, part)
-    if Path(source).is_dir():
-        return source
-    if source.count("/") != 1 or source.startswith((".", "/")):
-        raise CheckpointError(
-            f"{source}: no such folder, not an alias ({', '.join(KNOWN)}), and not a hub id "
-            "(owner/name)"
-        )
-    folder = out / "inputs" / source.replace("/", "--")
-    if not (folder / TRAINING_RECORD).is_file():
-        kind = KronosTokenizer if part == "tokenizer" else Kronos
-        kind.from_pretrained(source).save_pretrained(folder)
-        through = cutoff_of(source)
-        known = None if through is None else through.isoformat()
-        (folder / TRAINING_RECORD).write_text(json.dumps({"trained_through": known}))
-    return str(folder)
-
-
-def _with_folder(
-    settings: TokenizerTraining | PredictorTraining | TimeLLMTraining,
-) -> TokenizerTraining | PredictorTraining | TimeLLMTraining:
-    """With the absolute folder of a language model given by a relative one, as for `_at_hand`."""
-    if not isinstance(settings, TimeLLMTraining) or not Path(settings.model.backbone).is_dir():
-        return settings
-    folder = str(Path(settings.model.backbone).resolve())
-    shape = settings.model.model_copy(update={"backbone": folder})
-    return settings.model_copy(update={"model": shape})
 
 
 def _checked(job: WorkerJob, world: int) -> TrainingRun:
@@ -236,12 +209,13 @@ def _announce(
         report(f"going on after step {done} of {run.settings.optimiser.steps}")
 
 
-def _fit(job: WorkerJob, request: TrainingRequest, report: Callable[[str], None]) -> None:
+def _fit(
+    job: WorkerJob, place: RunPlace, request: TrainingRequest, report: Callable[[str], None]
+) -> None:
     """Run the workers to the end."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    out = Path(job.out)
     resources = {"CPU": 1.0, "GPU": 1.0} if request.gpus else {"CPU": 1.0}
     trainer = TorchTrainer(
         work,
@@ -252,31 +226,31 @@ def _fit(job: WorkerJob, request: TrainingRequest, report: Callable[[str], None]
         ),
         run_config=RunConfig(
             name=f"attempt-{job.attempt}",
-            storage_path=str(out / "ray"),
             failure_config=FailureConfig(max_failures=_MAX_FAILURES),
+            **place.ray_storage(),
         ),
     )
-    with following(out, job.settings.optimiser.steps, report):
+    with following(place, job.settings.optimiser.steps, report):
         try:
             trainer.fit()
         except Exception as error:
             _raise_what_a_worker_said(job)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise TrainingJobError(
-                f"{out}: the workers kept failing ({reason}); what was reached is kept, and the "
-                "same command resumes it"
+                f"{job.out}: the workers kept failing ({reason}); what was reached is kept, and "
+                "the same command resumes it"
             ) from error
     _raise_what_a_worker_said(job)
 
 
 def _raise_what_a_worker_said(job: WorkerJob) -> None:
-    failed = _failure_file(job)
-    if failed.is_file():
-        raise TrainingError(json.loads(failed.read_text()))
+    place = Folder(job.out)
+    if place.exists(_failure(job)):
+        raise TrainingError(json.loads(place.read(_failure(job))))
 
 
-def _failure_file(job: WorkerJob) -> Path:
-    return Path(job.out) / "ray" / f"failed-{job.attempt}.json"
+def _failure(job: WorkerJob) -> str:
+    return f"{RAY}/failed-{job.attempt}.json"
 
 
 def work(config: dict[str, Any]) -> None:
@@ -287,8 +261,8 @@ def work(config: dict[str, Any]) -> None:
     import torch
 
     job: WorkerJob = config["job"]
-    out = Path(job.out)
-    if _failure_file(job).is_file():  # by another worker, and the group was started again
+    home = Folder(job.out)
+    if home.exists(_failure(job)):  # by another worker, and the group was started again
         return
     torch.set_num_threads(job.threads)
     device = torch.device("cpu")
@@ -296,25 +270,37 @@ def work(config: dict[str, Any]) -> None:
         device = ray.train.torch.get_device()
         torch.cuda.set_device(device)
     peers = Peers.of_process_group(device)
+    place = RunPlace.of(job.out, f"worker-{os.getpid()}")
+    require = partial(_require_attempt, home, job.attempt)
+
+    def reached(step: int) -> None:
+        if peers.first and place.remote:
+            require()
+            place.keep()
+        ray.train.report({"step": step})
+
     try:
+        place.fetch()
+        if place.remote:  # each process by itself: the rest is as in a folder of its own
+            for folder in (*job.series, *filter(None, (job.tokenizer, job.start_from))):
+                path = Path(folder)
+                at_hand(home, f"{path.parent.name}/{path.name}")
         run = _checked(job, peers.world)
-        run.train(
-            out,
-            Surroundings(
-                peers=peers,
-                reached=lambda step: ray.train.report({"step": step}),
-                require=partial(_require_attempt, out, job.attempt),
-            ),
-        )
+        run.train(place.local, Surroundings(peers=peers, reached=reached, require=require))
+        if peers.first and place.remote:
+            require()
+            place.keep()
     except (CandlecastError, OSError) as error:
         text = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}; the last checkpoint is good"
-        _failure_file(job).write_text(json.dumps(text))
+        home.write(_failure(job), json.dumps(text).encode())
         if peers.world > 1:  # wakes those that wait for this worker
             torch.distributed.destroy_process_group()
+    finally:
+        place.close()
 
 
-def _require_attempt(out: Path, attempt: str) -> None:
-    if json.loads((out / _ATTEMPT).read_text()) != attempt:
-        raise LeaseLostError(f"{out}: another driver took over")
+def _require_attempt(home: Folder, attempt: str) -> None:
+    if json.loads(home.read(_ATTEMPT)) != attempt:
+        raise LeaseLostError(f"{home}: another driver took over")

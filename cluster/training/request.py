@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -29,8 +28,8 @@ class Workforce(Settings):
 class TokenizerPlace(Workforce):
     """Where a tokenizer's run finds its bars and leaves its model."""
 
-    out: Path
-    """Folder of the run and, at the end, of the model."""
+    out: Place
+    """Folder or URL of the run and, at the end, of the model."""
     stores: Annotated[tuple[Place, ...], FlagName("--store")] = ()
     """History made by 'candlecast data import'; repeat for several."""
     start_from: Annotated[str | None, FlagName("--from")] = None

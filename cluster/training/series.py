@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.training.places import node_folder, pack, unpack
 from forecaster.training.config import TrainingError
 from forecaster.training.data.series_file import (
     FORMAT,
@@ -56,16 +57,17 @@ class SeriesSource:
         return is_sealed(self.folder)
 
 
-def lake_source(history: MarketHistory, fallback: Path) -> SeriesSource:
+def lake_source(history: MarketHistory, fallback: Path, *, alone: bool = False) -> SeriesSource:
     """The series of a lake at its version: below the lake, or below `fallback` where the lake may
-    not be written to or lies in an object store."""
+    not be written to or lies in an object store. alone: built by this process, without Ray's
+    tasks, which may run where its files are not seen."""
     own = history.root.path
     home = own if own is not None and os.access(own, os.W_OK) else fallback
     name = f"{history.version}-{FORMAT}"
     return SeriesSource(
         home / "series" / name,
         f"lake {history.version}",
-        lambda folder: _build_from_lake(history, folder),
+        lambda folder: _build_from_lake(history, folder, alone),
     )
 
 
@@ -77,6 +79,24 @@ def simulated_source(markets: SimulatedMarkets, home: Path) -> SeriesSource:
         f"simulated {key}",
         lambda folder: store_series(folder, simulated_series(markets), f"simulated {key}"),
     )
+
+
+def packed_source(source: SeriesSource, home: Folder) -> SeriesSource:
+    """The same series for nodes without a common folder: packed at a URL, unpacked on each."""
+    name = f"series/{source.folder.name}"
+
+    def build(folder: Path) -> None:
+        if not home.exists(f"{name}.tar"):
+            source.build(folder)
+            pack(folder, home, f"{name}.tar", called=source.folder.name)
+            return
+        unpack(home, f"{name}.tar", folder)
+        inner = folder / source.folder.name
+        for path in inner.iterdir():
+            os.replace(path, folder / path.name)
+        inner.rmdir()
+
+    return SeriesSource(node_folder(home) / name, source.key, build)
 
 
 def ensure(source: SeriesSource) -> None:
@@ -110,10 +130,8 @@ def _build(source: SeriesSource) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _build_from_lake(history: MarketHistory, folder: Path) -> None:
+def _build_from_lake(history: MarketHistory, folder: Path, alone: bool) -> None:
     """Every symbol's bars into place, by Ray tasks that each read along the lake's buckets."""
-    import ray.data
-
     table = history.symbols()
     if not table.height:
         raise TrainingError(
@@ -125,25 +143,32 @@ def _build_from_lake(history: MarketHistory, folder: Path) -> None:
         zip(index.symbols, index.offsets()[:-1].tolist(), index.lengths, strict=True),
         key=lambda place: (history.bucket_of(place[0]), place[0]),
     )
-    parts = [
-        {"part": places[i : i + _SYMBOLS_PER_TASK]}
-        for i in range(0, len(places), _SYMBOLS_PER_TASK)
-    ]
-
-    def write(row: dict[str, Any]) -> dict[str, Any]:
-        return {"bars": _write_part(history, folder, row["part"])}
-
-    written = (
-        ray.data.from_items(parts, override_num_blocks=len(parts))
-        .map(write, num_cpus=_BUILDER_CPUS)
-        .take_all()
-    )
-    n = sum(int(each["bars"]) for each in written)
+    parts = [places[i : i + _SYMBOLS_PER_TASK] for i in range(0, len(places), _SYMBOLS_PER_TASK)]
+    if alone:
+        n = sum(_write_part(history, folder, part) for part in parts)
+    else:
+        n = _by_tasks(history, folder, parts)
     if n != index.n_bars:
         raise TrainingError(
             f"{folder}: {n} of {index.n_bars} bars arrived; is this folder visible to every node?"
         )
     seal(folder, index)
+
+
+def _by_tasks(
+    history: MarketHistory, folder: Path, parts: Sequence[Sequence[tuple[str, int, int]]]
+) -> int:
+    import ray.data
+
+    def write(row: dict[str, Any]) -> dict[str, Any]:
+        return {"bars": _write_part(history, folder, row["part"])}
+
+    written = (
+        ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
+        .map(write, num_cpus=_BUILDER_CPUS)
+        .take_all()
+    )
+    return sum(int(each["bars"]) for each in written)
 
 
 def _write_part(

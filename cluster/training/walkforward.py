@@ -106,10 +106,11 @@ def run_walkforward(
     _require_unseen(settings, predictor, tokenizer, plans)
     identity = _identity(settings, history, predictor, tokenizer)
     name = "wf-" + hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
-    path = settings.runs / RECORD
-    with hold(Folder(settings.runs), _LEASE) as lease:
+    runs = Folder(settings.runs)
+    path = runs.at(RECORD)
+    with hold(runs, _LEASE) as lease:
         record = WalkForwardRecord(id=name, identity=identity)
-        if path.is_file():
+        if runs.exists(RECORD):
             before = WalkForwardRecord.read(path)
             if before.id != name:
                 raise TrainingError(
@@ -157,7 +158,7 @@ def _run_fold(
             ),
             base_trained_through=settings.base_trained_through,
         ),
-        out=settings.runs / f"fold-{plan.number:03d}",
+        out=Folder(settings.runs).at(f"fold-{plan.number:03d}"),
         stores=(settings.store,),
         store_version=history.version,
         tokenizer=tokenizer,
@@ -187,7 +188,7 @@ def _run_fold(
         trained_through=through,
         first_as_of=min(each.as_of_date for each in made.dates),
         last_as_of=max(each.as_of_date for each in made.dates),
-        model=str(trained.out),
+        model=trained.place,
         model_id=made.model_id,
         run_id=made.run_id,
         forecasts=made.n_forecasts,

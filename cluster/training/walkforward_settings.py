@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -35,8 +34,8 @@ class WalkForwardSettings(Workforce):
     """Folder or URL of the history lake."""
     out: Place
     """Folder or URL of the forecast table."""
-    runs: Path
-    """Folder of the folds' trainings and of the record."""
+    runs: Place
+    """Folder or URL of the folds' trainings and of the record."""
     base: str
     """Predictor that every fold starts from: alias, folder or hub id."""
     tokenizer: str | None = None

@@ -1,17 +1,19 @@
 """What mkdocs does beside docs/: pages from elsewhere in the repository, and the reference.
 
 The README, the change log and others stay where they are and become pages of the site; settings
-files become pages that show them. Links between all of these, written so that they work in the
-repository, are rewritten to work in the site. The reference is made from what the packages offer
-and from their settings models.
+files become pages that show them, and notebooks pages with what their cells came to. Links between
+all of these, written so that they work in the repository, are rewritten to work in the site. The
+reference is made from what the packages offer and from their settings models.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -24,6 +26,16 @@ BESIDE = (
     *("benchmarks/RESULTS.md", "configs/README.md"),
 )
 _SHIM = "https://unpkg.com/iframe-worker/shim"
+_PLOTLY = ROOT / "backtest" / "report" / "plotly-cartesian.min.js"
+_DRAW = """<script src="../assets/plotly-cartesian.min.js"></script>
+<script>
+for (const plot of document.querySelectorAll(".notebook-plot")) {
+  const figure = JSON.parse(plot.querySelector("script").textContent);
+  figure.layout.autosize = true;
+  Plotly.newPlot(plot, figure.data, figure.layout, { displaylogo: false, responsive: true });
+}
+</script>
+"""
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -33,6 +45,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in sorted((ROOT / "configs").rglob("*.yaml")):
         name = path.relative_to(ROOT).as_posix()
         made[_place(name)] = f"# {path.name}\n\n```yaml\n{path.read_text(encoding='utf-8')}```\n"
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        made[f"notebooks/{path.stem}.md"] = _notebook(path)
+    made["assets/plotly-cartesian.min.js"] = _PLOTLY.read_text(encoding="utf-8")
     for package in PACKAGES:
         made[f"reference/{package}.md"] = _reference(package)
     made["reference/settings.md"] = _settings()
@@ -76,7 +91,7 @@ def _place(name: str) -> str:
         return "index.md"
     if name.endswith(".yaml"):
         return name.removesuffix(".yaml") + ".md"
-    return name.removeprefix("docs/")
+    return name.removeprefix("docs/").replace(".ipynb", ".md")
 
 
 def _source(uri: str) -> str:
@@ -84,6 +99,41 @@ def _source(uri: str) -> str:
     if uri == "index.md":
         return "README.md"
     return uri if uri in BESIDE else f"docs/{uri}"
+
+
+def _notebook(path: Path) -> str:
+    """A notebook as a page: its words, its code, and what its cells came to when last run."""
+    parts = [f'<a href="{path.name}" download>Download the notebook</a>']
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(text)
+            continue
+        parts.append(f"```python\n{text}\n```")
+        parts += [_output(each) for each in cell["outputs"]]
+    title, *rest = parts[1].split("\n", 1)
+    parts[:2] = [title, parts[0], *rest]
+    if any("notebook-plot" in part for part in parts):
+        parts.append(_DRAW)
+    return "\n\n".join(parts) + "\n"
+
+
+def _output(output: dict[str, Any]) -> str:
+    data = output.get("data", {})
+    if figure := data.get("application/vnd.plotly.v1+json"):
+        high = figure["layout"].get("height", 420)
+        text = json.dumps({"data": figure["data"], "layout": figure["layout"]}).replace(
+            "<", "\\u003c"
+        )
+        return (
+            f'<div class="notebook-plot" style="height:{high}px">'
+            f'<script type="application/json">{text}</script></div>'
+        )
+    if "text/html" in data:
+        lines = "".join(data["text/html"]).splitlines()
+        return '<div class="notebook-output">' + "".join(map(str.strip, lines)) + "</div>"
+    text = "".join(output.get("text") or data.get("text/plain", ""))
+    return f"```text\n{text.rstrip()}\n```"
 
 
 def _reference(package: str) -> str:

@@ -19,8 +19,8 @@ REVERSION = 0.97
 """Share of the gap to the long-run variance that is left after a bar."""
 NEIGHBOURS = 2
 """Slots of the day before and after whose returns also speak for a slot's volatility."""
-PRIOR = 6.0
-"""Returns' worth of weight for a day without pattern."""
+PRIOR_DAYS = 2.0
+"""Days' worth of weight for a day without pattern."""
 DAY_US = 86_400_000_000
 
 
@@ -45,13 +45,15 @@ class FilteredHistorical(Baseline):
 class SeasonalVolatility(Baseline):
     """Filtered historical simulation of returns freed from the day's pattern of volatility.
 
-    A bar's factor is the root mean square of returns at its time of day and the NEIGHBOURS slots
-    around it, relative to all, drawn towards 1 by PRIOR returns; the first bar of a session, which
-    carries the night, stands alone. On daily bars every factor is 1.
+    A bar's factor is the mean size of returns at its time of day and the NEIGHBOURS slots
+    around it, relative to all; a bar behind a hole, which carries the night or a break, stands
+    alone. Each is drawn towards 1 as if the lookback had one day less and PRIOR_DAYS without
+    pattern: one day alone cannot tell a pattern from a cluster, and a time that was not seen has
+    none. On daily bars every factor is 1.
     """
 
-    name = "seasonal-1"
-    about = "the same with the day's pattern of volatility (intraday bars)"
+    name = "seasonal-2"
+    about = "the same with the day's pattern of volatility; on daily bars it is fhs"
 
     def rule(self, window: SeriesWindow, n_paths: int, rng: np.random.Generator) -> Array:
         parts = donors(window.values_LF)
@@ -63,26 +65,29 @@ def day_pattern(
     timestamps_L: TimeArray, return_N: Array, future_H: TimeArray
 ) -> tuple[Array, Array]:
     """Volatility factors by time of day of the lookback's returns and of the bars to come."""
-
-    def slot(times: TimeArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return times.astype("datetime64[us]").astype(np.int64) % DAY_US
-
-    slots, past_N = np.unique(slot(timestamps_L[1:]), return_inverse=True)
-    if len(slots) == 1:
+    times = np.concatenate((timestamps_L, future_H)).astype("datetime64[us]").astype(np.int64)
+    steps = np.diff(times)
+    step = int(steps.min())
+    if not 0 < step <= DAY_US // 2:
         return np.ones(len(return_N)), np.ones(len(future_H))
-    square = return_N**2 / max(float((return_N**2).mean()), 1e-300)
-    total = np.bincount(past_N, square, minlength=len(slots))
-    count = np.bincount(past_N, minlength=len(slots)).astype(np.float64)
-    around_total, around_count = total.copy(), count.copy()
-    for shift in range(1, NEIGHBOURS + 1):
-        # The first slot carries the night: it lends to no other and borrows from none.
-        for to, of in ((slice(1, -shift), slice(1 + shift, None)),
-                       (slice(1 + shift, None), slice(1, -shift))):  # fmt: skip
-            around_total[to] += total[of]
-            around_count[to] += count[of]
-    factor = np.sqrt((around_total + PRIOR) / (around_count + PRIOR))
-    at_H = np.clip(np.searchsorted(slots, slot(future_H)), 0, len(slots) - 1)
-    return factor[past_N], factor[at_H]
+    n_slots = -(-DAY_US // step)
+    slot, behind = times[1:] % DAY_US // step, steps > step
+    n = len(return_N)
+    size = np.abs(return_N) / max(float(np.abs(return_N).mean()), 1e-300)
+    factor = np.ones((2, n_slots))
+    for hole in (False, True):
+        own = behind[:n] == hole
+        total = np.bincount(slot[:n][own], size[own], minlength=n_slots)
+        count = np.bincount(slot[:n][own], minlength=n_slots).astype(np.float64)
+        shifts = np.arange(1) if hole else np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
+        total, count = (
+            np.sum([np.roll(each, shift) for shift in shifts], axis=0) for each in (total, count)
+        )
+        more_days = np.maximum(count / len(shifts) - 1, 0.0)
+        believed = more_days / (more_days + PRIOR_DAYS)
+        factor[int(hole)] += believed * (total / np.maximum(count, 1.0) - 1)
+    found = factor[behind.astype(np.int64), slot]
+    return found[:n], found[n:]
 
 
 def _filtered(

@@ -34,6 +34,8 @@ NOMINAL = 0.8
 """Coverage that the tracker holds."""
 GAIN = 0.15
 """Log spread per date of wholly missed intervals, before it is divided by the overlap."""
+PULL = 0.45
+"""Coverage that a Gaussian forecast gains per log of its spread at NOMINAL: 2 z φ(z), z = 1.28."""
 _TINY = 1e-12
 
 
@@ -122,7 +124,7 @@ def track(
     interval, minus the nominal share, moves the factor once each step has ended. One factor serves
     all steps: volatility that changes moves them all, and a few symbols of one date say little of
     one step. A step's gain is divided by how many dates are under way at once, since all of them
-    report late.
+    report late. How far the factor strays by chance is left out of what is returned (`_beyond`).
     """
     middle, spread, unit = standardised(members_NSK)
     tail = (1 - NOMINAL) / 2
@@ -132,7 +134,7 @@ def track(
     n_dates, n_steps = len(as_of_D), members_NSK.shape[2]
     gain_K = GAIN / n_steps / (1 + overlap_K)
     log, begun = 0.0, 0
-    used_D = np.zeros(n_dates)
+    used_D, moved_D = np.zeros(n_dates), np.full(n_dates, np.nan)
     known_NK = np.isfinite(residual_NK)
     ended_DK = np.full((n_dates, n_steps), np.datetime64("NaT", "us"))
     rows_D = [np.flatnonzero(date_N == d) for d in range(n_dates)]
@@ -154,5 +156,21 @@ def track(
         outside = (residual_NK[rows, k] > factor * high_NK[rows, k]) | (
             residual_NK[rows, k] < factor * low_NK[rows, k]
         )
-        log += gain_K[k] * (float(outside.mean()) - (1 - NOMINAL))
-    return float(log)
+        move = gain_K[k] * (float(outside.mean()) - (1 - NOMINAL))
+        log, moved_D[d] = log + move, np.nansum((moved_D[d], move))
+    return _beyond(log, moved_D, PULL * float(gain_K.sum()), int(overlap_K.max()))
+
+
+def _beyond(log: float, moved_D: Array, pull: float, lags: int) -> float:
+    """The factor less what noise explains.
+
+    Where nothing changed, misses still move it, by moved_D per date, and its own effect on coverage
+    pulls it back by `pull` per date: an Ornstein-Uhlenbeck process, whose variance is the long-run
+    variance of moved_D over 2 pull. Of the factor the share 1 - variance / log² is kept (James &
+    Stein 1961, positive part): nearly all of a change of regime, nothing of a stroll.
+    """
+    found = date_mean(moved_D, lags)
+    if not found.error > 0:
+        return float(log) if found.error == 0 else 0.0
+    variance = found.error**2 * found.dates / (2 * pull)
+    return float(log * max(0.0, 1 - variance / max(log**2, _TINY)))

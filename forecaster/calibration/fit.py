@@ -38,12 +38,13 @@ def identity(steps: tuple[int, ...]) -> Calibration:
     )  # fmt: skip
 
 
-def fit(past: PastForecasts) -> Calibration:
+def fit(past: PastForecasts, *, movement: bool = True) -> Calibration:
     """Parameters that would have made these forecasts best.
 
     past: what is known (`PastForecasts.known_by`); unknown outcomes are NaN and weigh nothing. The
     stages are fitted one after the other, each on what the ones before make of the paths: mean,
-    spread, pool, residual map, tracker, P(up), memory.
+    spread, pool, residual map, tracker, P(up), memory. Without `movement` the memory, which changes
+    no single step, is left at 0.
     """
     past = past.learnable().thinned(FIT_WINDOWS, FIT_PATHS)
     steps = fit_steps(past.horizon)
@@ -88,12 +89,14 @@ def fit(past: PastForecasts) -> Calibration:
         "lower": residuals.lower, "adaptive": adaptive, "up_factor": up_factor_K,
         "up_share": up_share_K,
     }  # fmt: skip
+    if not movement:
+        return _calibration(steps, **found)
     few = past.thinned(MEMORY_WINDOWS, FIT_PATHS)
-    made = calibrated_closes(
-        [few.members[name] for name in (MODEL, *POOLED)], few.sigma_N, _calibration(steps, **found)
-    )
+    sources = [np.asarray(few.members[name], np.float64) for name in (MODEL, *POOLED)]
+    made = calibrated_closes(sources, few.sigma_N, _calibration(steps, **found))
+    source, _ = pooled(sources, weights)
     found["memory"] = fit_memory(
-        made.close_NSH, few.actual_NH, few.sigma_N, few.date_N, int(few.overlap_H[-1])
+        made.close_NSH, source, few.actual_NH, few.sigma_N, few.date_N, int(few.overlap_H[-1])
     )
     return _calibration(steps, **found)
 

@@ -10,6 +10,7 @@ Legend: N windows, H horizon, K fitted steps, D dates.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,10 +21,11 @@ from forecaster.calibration.closes import calibrated_closes
 from forecaster.calibration.fit import FIT_PATHS, FIT_WINDOWS, fit
 from forecaster.calibration.parameters import Calibration
 from forecaster.calibration.past import (
-    CANDIDATES,
     MIN_DATES,
     MODEL,
     POOLED,
+    REFERENCE,
+    Members,
     PastForecasts,
     fit_steps,
 )
@@ -33,7 +35,6 @@ from forecaster.scores import window_crps
 Array = npt.NDArray[np.float64]
 
 FOLDS = 3
-REFERENCE = "random-walk"
 RAW, CALIBRATED, UNCALIBRATED = "raw", "calibrated", "uncalibrated"
 
 
@@ -100,6 +101,7 @@ def relative_crps(past: PastForecasts) -> dict[str, Array]:
     past = past.learnable().thinned(FIT_WINDOWS, FIT_PATHS)
     at = fit_steps(past.horizon) - 1
     days = past.as_of_D
+    candidates = _different({k: each for k, each in past.members.items() if k != MODEL})
     edges = np.linspace(len(days) // 2, len(days), FOLDS + 1).round().astype(int)
     score_NK: dict[str, list[Array]] = {}
     date_N: list[npt.NDArray[np.int64]] = []
@@ -107,11 +109,11 @@ def relative_crps(past: PastForecasts) -> dict[str, Array]:
         if first == end:
             continue
         block = past.rows((past.date_N >= first) & (past.date_N < end))
-        calibration = fit(past.known_by(days[first]))
+        calibration = fit(past.known_by(days[first]), movement=False)
         parts = [block.members[name] for name in (MODEL, *POOLED)]
         made = calibrated_closes(parts, block.sigma_N, calibration)
         members = {RAW: block.members[MODEL], CALIBRATED: made.close_NSH} | {
-            name: block.members[name] for name in CANDIDATES if name in block.members
+            name: block.members[name] for name in candidates
         }
         for name, each in members.items():
             score = window_crps(each[..., at], block.actual_NH[:, at]) / block.unit_NH[:, at]
@@ -123,8 +125,17 @@ def relative_crps(past: PastForecasts) -> dict[str, Array]:
                         np.concatenate(parts).T], axis=1)
         for name, parts in score_NK.items()
     }  # fmt: skip
-    base_K = np.nanmean(score_DK[REFERENCE if REFERENCE in score_DK else POOLED[1]], axis=0)
+    base_K = np.nanmean(score_DK[REFERENCE], axis=0)
     return {name: _row_mean(each / base_K) for name, each in score_DK.items()}
+
+
+def _different(members: Mapping[str, Members]) -> list[str]:
+    """Names without those whose paths an earlier one has: on daily bars there is no time of day."""
+    out: list[str] = []
+    for name in sorted(members):
+        if not any(np.array_equal(members[name], members[other]) for other in out):
+            out.append(name)
+    return out
 
 
 def _row_mean(value_DK: Array) -> Array:

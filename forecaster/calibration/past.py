@@ -21,10 +21,13 @@ Members = npt.NDArray[np.floating]
 
 MODEL = "model"
 """Name of the forecasts to be calibrated among the sources; the others are baselines."""
-POOLED = ("fhs", "bootstrap-driftless")
-"""Baselines that calibration blends with."""
-CANDIDATES = ("random-walk", "bootstrap", "bootstrap-driftless", "ewma", "fhs")
-"""Baselines the gate may publish instead."""
+POOLED = ("seasonal", "bootstrap-driftless")
+"""Baselines that calibration blends with: filtered historical simulation, by time of day where bars
+are shorter than a day, and the driftless bootstrap."""
+REFERENCE = "random-walk"
+"""Baseline that scores are told relative to."""
+ALWAYS = (*POOLED, REFERENCE)
+"""Baselines whose closes are kept whatever else is."""
 MIN_DATES = 60
 """Distinct dates with a known horizon below which nothing is calibrated."""
 SUSPICIOUS = 15.0

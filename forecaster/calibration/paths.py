@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from forecaster.baselines import BASELINES
+from forecaster.baselines import load_baseline
 from forecaster.baselines.gaussian import ewma_variance
 from forecaster.calibration.closes import calibrated_closes
 from forecaster.calibration.gate import CALIBRATED, RAW, Fitted
@@ -51,7 +51,7 @@ def baseline_paths(
 ) -> dict[str, SamplePaths]:
     """Paths of some baselines for the same windows."""
     return {
-        name: BASELINES[name]().sample_paths(
+        name: load_baseline(name).sample_paths(
             windows, n_paths=n_paths, sampling=SamplingParams(), seed=seed
         )
         for name in names

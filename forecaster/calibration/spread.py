@@ -19,8 +19,8 @@ Int = npt.NDArray[np.integer]
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Exponents of the model's own spread that are tried."""
-MEMORIES = (0.0, -0.1, 0.1, -0.2, 0.2, -0.3, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85)
-"""Smoothings that are tried."""
+MEMORIES = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85)
+"""Smoothings that are tried, ascending."""
 LEVEL_PRIOR = 0.15
 """Prior deviation of the log spread factor, …"""
 TILT_PRIOR = 0.05
@@ -28,7 +28,7 @@ TILT_PRIOR = 0.05
 MOVEMENT_PRIOR = 0.15
 """… and of the log ratio of the paths' volatility to the market's."""
 MOVEMENT_STEP = 0.01
-"""A stronger smoothing must bring so much."""
+"""A log ratio nearer than this is not worth a smoothing."""
 _TINY = 1e-12
 
 
@@ -61,8 +61,13 @@ def reordered(members_NSH: Array, memory: float) -> Array:
     """
     if memory == 0.0:
         return members_NSH
-    rank = np.argsort(np.argsort(smoothed(members_NSH, memory), axis=1), axis=1)
-    out: Array = np.take_along_axis(np.sort(members_NSH, axis=1), rank, axis=1)
+    return _given(np.sort(members_NSH, axis=1), smoothed(members_NSH, memory))
+
+
+def _given(ordered_NSH: Array, wanted_NSH: Array) -> Array:
+    """Ascending values handed to members in the order that others have."""
+    out = np.empty_like(ordered_NSH)
+    np.put_along_axis(out, np.argsort(wanted_NSH, axis=1), ordered_NSH, axis=1)
     return out
 
 
@@ -143,33 +148,46 @@ def path_volatility(close_NSH: Array) -> Array:
     return volatility
 
 
-def fit_memory(close_NSH: Array, actual_NH: Array, sigma_N: Array, date_N: Int, lags: int) -> float:
+def fit_memory(
+    close_NSH: Array, source_NSH: npt.NDArray[np.floating], actual_NH: Array, sigma_N: Array,
+    date_N: Int, lags: int,
+) -> float:  # fmt: skip
     """The smoothing at which published paths move as much per bar as the market did.
 
-    close_NSH: log closes, calibrated but for their order. Windows whose horizon has not wholly
-    ended are left out. The paths keep the share of the difference that the dates leave uncertain.
+    close_NSH: log closes, calibrated but for their order. source_NSH: the same paths before.
+    Windows whose horizon has not wholly ended are left out. Where the dates leave uncertain how
+    much the market moves, paths move as their sources do, times what their first step was
+    stretched by: a last step that spreads further says that steps follow each other, not that each
+    is larger.
     """
     whole = np.isfinite(actual_NH).all(axis=1)
     if actual_NH.shape[1] < 3 or not whole.any():
         return 0.0
     close, sigma, day = close_NSH[whole], sigma_N[whole], date_N[whole]
+    source = np.asarray(source_NSH[whole], np.float64)
     n_dates = int(day.max()) + 1
 
     def mean(volatility_N: Array) -> float:
         return date_mean(per_date(volatility_N / sigma, day, n_dates), lags).mean
 
     actual_N = path_volatility(actual_NH[whole][:, None])
-    ours_N = path_volatility(close)
+    first_N = close[..., 0].std(axis=1) / np.maximum(source[..., 0].std(axis=1), _TINY)
+    ours_N = first_N * path_volatility(source)
     theirs, ours = max(mean(actual_N), _TINY), max(mean(ours_N), _TINY)
     excess = per_date(ours_N / sigma / ours - actual_N / sigma / theirs, day, n_dates)
     ratio = np.log(ours / theirs)
     wanted = ratio - shrunk(ratio, date_mean(excess, lags).error, MOVEMENT_PRIOR)
-    centre, spread, _ = deviations(close)
-    best, least = 0.0, abs(ratio - wanted)
-    for memory in MEMORIES[1:]:
-        smooth = smoothed(close, memory)
-        smooth *= (spread / np.maximum(smooth.std(axis=1, ddof=1), _TINY))[:, None]
-        found = np.log(max(mean(path_volatility(centre[:, None] + smooth)), _TINY) / theirs)
-        if abs(found - wanted) < least - MOVEMENT_STEP:
-            best, least = memory, abs(found - wanted)
-    return best
+    ordered = np.sort(close, axis=1)
+
+    def distance(memory: float) -> float:
+        moved = path_volatility(_given(ordered, smoothed(close, memory)) if memory else close)
+        return float(np.log(max(mean(moved), _TINY) / theirs) - wanted)
+
+    if abs(distance(0.0)) < MOVEMENT_STEP:
+        return 0.0
+    # The stronger the smoothing, the less paths move.
+    low, high = 0, len(MEMORIES) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if distance(MEMORIES[middle]) > 0 else (low, middle)
+    return min((MEMORIES[low], MEMORIES[high]), key=lambda memory: abs(distance(memory)))

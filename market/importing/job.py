@@ -113,6 +113,7 @@ def run_import(
         report = import_bars(
             root, spec, shelves, quarantine.sort("source", "row", maintain_order=True),
             actions=found.actions, on_conflict=on_conflict, sources=sources.names,
+            buckets=told.buckets,
         )  # fmt: skip
     return replace(
         report,

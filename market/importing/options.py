@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from market.errors import ConfigError
+from market.lake.files import require_buckets
 from market.spec import Label
 
 EARLIEST = date(1900, 1, 1)
@@ -41,6 +42,8 @@ class ImportOptions:
     """Labels after it are quarantined; None: tomorrow."""
     max_closed: float = 0.35
     """Share of a source's bars that may lie on days its venue is closed."""
+    buckets: int | None = None
+    """How many files a new store's symbols are spread over; None: by the symbols of this import."""
 
     def __post_init__(self) -> None:
         if self.label is not None:
@@ -53,6 +56,8 @@ class ImportOptions:
             )
         if self.decimal is not None and self.decimal == self.thousands:
             raise ConfigError(f"decimal and thousands are both {self.decimal!r}: name two signs")
+        if self.buckets is not None:
+            require_buckets(self.buckets)
         if not 0 <= self.max_closed <= 1:
             raise ConfigError(f"max_closed={self.max_closed}: must be from 0 to 1")
 

@@ -53,26 +53,28 @@ def rows_of(
     label, times, time_notes = _times(raw, columns.of, source, options)
     values, volume_notes = _values(raw, columns.of, source, options)
     number = raw[ROW_COLUMN] if ROW_COLUMN in raw.columns else np.arange(1, raw.height + 1)
-    ragged = (
-        raw[RAGGED_COLUMN]
-        if RAGGED_COLUMN in raw.columns
-        else pl.Series([None], dtype=pl.String).new_from_index(0, raw.height)
-    )
-    rows = pl.DataFrame(
-        [
-            pl.Series("source", [source]).new_from_index(0, raw.height),
-            pl.Series("row", number).cast(pl.Int64),
-            symbol,
-            times[0].alias("timestamp"),
-            times[1].alias("instant"),
-            _unread(label, times[0]).alias("time_text"),
-            pl.select(pl.when(ragged.is_not_null()).then(pl.lit(RULE_ROW)))
-            .to_series()
-            .alias("fault_rule"),
-            ragged.alias("fault"),
-            *values,
-        ]
-    )
+    unread = _unread(label, times[0])
+    ragged = raw[RAGGED_COLUMN] if RAGGED_COLUMN in raw.columns else None
+    if ragged is not None and ragged.null_count() == len(ragged):
+        ragged = None
+    read = pl.DataFrame(
+        [symbol, pl.Series("row", number).cast(pl.Int64), times[0].alias("timestamp"),
+         times[1].alias("instant"), *values]
+    )  # fmt: skip
+    # What is the same in all rows stays a literal, which takes no room per row.
+    nothing = pl.lit(None, pl.String)
+    rows = read.select(
+        pl.lit(source).alias("source"),
+        "row",
+        "symbol",
+        "timestamp",
+        "instant",
+        (nothing if unread is None else pl.lit(unread)).alias("time_text"),
+        (nothing if ragged is None else pl.when(ragged.is_not_null()).then(pl.lit(RULE_ROW)))
+        .alias("fault_rule"),
+        (nothing if ragged is None else pl.lit(ragged)).alias("fault"),
+        *FEATURES,
+    )  # fmt: skip
     splits, dividends, adjusted = (
         _extra(raw, columns.of.get(name), source, options)
         for name in ("splits", "dividends", "adjusted_close")
@@ -158,10 +160,10 @@ def _extra(
     return read_number(raw[column], source, style, optional=True)
 
 
-def _unread(label: pl.Series, wall: pl.Series) -> pl.Series:
-    """The text of labels that could not be read; null for the others."""
+def _unread(label: pl.Series, wall: pl.Series) -> pl.Series | None:
+    """The text of labels that could not be read, null for the others; None where all could."""
+    if not wall.null_count():
+        return None
     bad = wall.is_null()
-    if not bad.any():
-        return pl.Series([None], dtype=pl.String).new_from_index(0, len(label))
     shown = label.to_physical() if label.dtype.is_temporal() else label
     return shown.cast(pl.String).set(~bad, None)

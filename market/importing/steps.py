@@ -25,9 +25,6 @@ _RUN = 10
 """So many whole days in a row between intraday bars are daily bars among them."""
 
 
-_SAME = pl.col("symbol") == pl.col("symbol").shift()
-
-
 class Step(NamedTuple):
     """The usual distance between two bars of one symbol of one source."""
 
@@ -69,30 +66,47 @@ def steps_of(rows: pl.DataFrame, step: int | None = None) -> list[Step]:
     moment = pl.col("timestamp")
     if rows["instant"].null_count() < rows.height:
         moment = pl.coalesce("instant", "timestamp")
-    labels = rows.select("source", "symbol", moment.alias("at")).drop_nulls(["symbol", "at"])
-    if not _ordered(labels):
+    labels = rows.select("source", "symbol", moment.alias("at"))
+    if labels["symbol"].null_count() or labels["at"].null_count():
+        labels = labels.drop_nulls(["symbol", "at"])
+    nth = labels["symbol"].rle_id().alias("nth")
+    at = labels["at"].to_physical()
+    if not _ordered(labels["symbol"], nth, at):
         labels = labels.sort("symbol", "at")
-    gap = (pl.col("at").to_physical() - pl.col("at").to_physical().shift()).alias("gap")
-    gaps = labels.select("symbol", pl.when(_SAME).then(gap)).filter(pl.col("gap") > 0)
-    if not gaps.height:
+        nth, at = labels["symbol"].rle_id().alias("nth"), labels["at"].to_physical()
+    runs = _runs(nth, at)
+    if not runs.height:
         return []
     g, n = pl.col("gap"), pl.col("n")
-    counts = gaps.group_by("symbol", "gap").agg(n=pl.len())
+    counts = runs.group_by("nth", "gap").agg(n.sum())
     usual = g.filter(n == n.max()).min()
-    own = counts.group_by("symbol").agg(
-        usual=usual, gaps=g, total=n.sum(),
+    own = counts.group_by("nth").agg(
+        usual=usual, gaps=g, n=n.sum(),
         finer=_share(g < 20 * 60 * _MINUTE), below=_share(g < (step or 0)),
         shorter=_share(g < usual), regular=_share((g >= usual * 0.8) & (g <= usual * 1.25)),
     )  # fmt: skip
-    clock = pl.col("at").dt.time()
-    about = labels.group_by("symbol", maintain_order=True).agg(
-        pl.col("source").first(), one_time=clock.min() == clock.max()
-    )
-    table = about.join(own, on="symbol", maintain_order="left").join(
-        _day_runs(gaps, own), on="symbol", how="left", maintain_order="left"
-    )
-    table = table.select("source", "symbol", pl.col("total").alias("n"), *Step._fields[3:])
-    return [Step(**row) for row in table.iter_rows(named=True)]
+    clocks = pl.DataFrame([nth, (at % _DAY).alias("clock")]).group_by("nth").agg(
+        one_time=pl.col("clock").min() == pl.col("clock").max()
+    )  # fmt: skip
+    table = own.join(clocks, on="nth").join(_day_runs(runs, own), on="nth").sort("nth")
+    firsts = labels.select("source", "symbol")[nth.search_sorted(table["nth"]).to_list()]
+    table = table.with_columns(firsts).select(Step._fields)
+    return [Step(*row) for row in table.iter_rows()]
+
+
+def _runs(nth: pl.Series, at: pl.Series) -> pl.DataFrame:
+    """nth, gap, n: how often in a row a symbol's bars lie that far apart, in their order.
+
+    nth: the number of each label's symbol, ascending. at: microseconds, ascending in each symbol.
+    """
+    nth_N, at_N = nth.to_numpy(), at.to_numpy()
+    gap_N = np.diff(at_N)
+    steps = np.flatnonzero((nth_N[1:] == nth_N[:-1]) & (gap_N > 0))
+    own_N, gap_N = nth_N[1:][steps], gap_N[steps]
+    changes = np.flatnonzero((own_N[1:] != own_N[:-1]) | (gap_N[1:] != gap_N[:-1])) + 1
+    first_R = np.concatenate([[0], changes]) if len(gap_N) else changes
+    n_R = np.diff(first_R, append=len(gap_N))
+    return pl.DataFrame({"nth": own_N[first_R], "gap": gap_N[first_R], "n": n_R})
 
 
 def _share(chosen: pl.Expr) -> pl.Expr:
@@ -101,17 +115,11 @@ def _share(chosen: pl.Expr) -> pl.Expr:
     return n.filter(chosen).sum() / n.sum()
 
 
-def _day_runs(gaps: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
-    """symbol, run: most steps of exactly one day in a row, of symbols that have finer ones too."""
-    mixed = own.filter((pl.col("usual") < _DAY) & pl.col("gaps").list.contains(_DAY))["symbol"]
-    day = pl.when(pl.col("gap") == _DAY).then(1).otherwise(0).rle()
-    runs = (
-        gaps.filter(pl.col("symbol").is_in(mixed.implode()))
-        .group_by("symbol")
-        .agg(run=day.struct.field("len").filter(day.struct.field("value") == 1).max())
-    )
-    return own.select("symbol").join(runs, on="symbol", how="left").with_columns(
-        pl.col("run").cast(pl.Int64).fill_null(0)
+def _day_runs(runs: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
+    """nth, run: most steps of exactly one day in a row, of symbols that have finer ones too."""
+    found = runs.filter(pl.col("gap") == _DAY).group_by("nth").agg(run=pl.col("n").max())
+    return own.select("nth", "usual").join(found, on="nth", how="left").select(
+        "nth", run=pl.when(pl.col("usual") < _DAY).then("run").fill_null(0)
     )  # fmt: skip
 
 
@@ -185,8 +193,10 @@ def _is_daily(step: int) -> bool:
     return 0.8 * _DAY <= step <= 4 * _DAY + 2 * 60 * _MINUTE
 
 
-def _ordered(labels: pl.DataFrame) -> bool:
-    fits = ~_SAME | (pl.col("at") >= pl.col("at").shift())
-    runs = labels["symbol"].rle_id().max()
-    several = int(runs or 0) + 1 == labels["symbol"].n_unique()  # type: ignore[arg-type]
-    return several and bool(labels.select(fits.fill_null(True).all()).item())
+def _ordered(symbol: pl.Series, nth: pl.Series, at: pl.Series) -> bool:
+    """Whether each symbol's labels lie together, oldest first. nth: symbol, as numbered runs."""
+    if not len(nth):
+        return True
+    nth_N, at_N = nth.to_numpy(), at.to_numpy()
+    fits = (nth_N[1:] != nth_N[:-1]) | (at_N[1:] >= at_N[:-1])
+    return bool(fits.all()) and int(nth_N[-1]) + 1 == symbol.n_unique()

@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from market.actions.table import ACTION_SCHEMA, merge_actions
-from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
+from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, in_order
 from market.calendars import sessions_and_closes
 from market.errors import StoreError
 from market.fields import FEATURES
@@ -33,7 +33,7 @@ from market.lake.files import (
     write_file,
 )
 from market.lake.lock import discard, undone, writer_lock
-from market.lake.shelves import Shelves
+from market.lake.shelves import Shelves, parts_by_bucket
 from market.lake.versions import create, current_version, load, publish
 from market.spec import StoreSpec
 from market.storage import Folder, is_url, writing
@@ -137,11 +137,12 @@ def import_bars(
     actions: pl.DataFrame | None = None,
     on_conflict: OnConflict,
     sources: Sequence[str],
+    buckets: int | None = None,
 ) -> ImportReport:
     """Add checked bars to the newest version of a store, made where there is none, in one step.
 
-    See MarketHistory.append. good: a frame, or shelves of bars. Where it fails nothing is left
-    behind, not even an empty store.
+    See MarketHistory.append. good: a frame, or shelves of bars. buckets: of a new store; by its
+    first symbols without. Where it fails nothing is left behind, not even an empty store.
     Raises StoreError, one line, also for a disk that is full or cannot be written.
     """
     if isinstance(good, pl.DataFrame):
@@ -149,17 +150,22 @@ def import_bars(
             shelves.add(with_closes(good, spec))
             return import_bars(
                 root, spec, shelves, quarantine, actions=actions, on_conflict=on_conflict,
-                sources=sources,
+                sources=sources, buckets=buckets,
             )  # fmt: skip
     begun = current_version(root) is not None
     try:
         with writing(root), writer_lock(root), undone(root):
             version = current_version(root)
             if version is None:
-                buckets = buckets_for(good.symbols_seen)
-                version = create(root, Contents(spec, buckets), unfinished=True)
+                new = Contents(spec, buckets or buckets_for(good.symbols_seen))
+                version = create(root, new, unfinished=True)
             contents = load(root, version)
             require_spec(root, contents.spec, spec)
+            if buckets not in (None, contents.buckets):
+                raise StoreError(
+                    f"{root}: its symbols lie in {contents.buckets} buckets, chosen when it was "
+                    f"made; leave --buckets {buckets} away, or name a new --store"
+                )
             return _append(root, version, contents, good, quarantine, actions, on_conflict, sources)
     finally:
         if not begun:
@@ -299,18 +305,13 @@ def write_bars(
         bars = shelves.bars(shelf).select(BAR_SCHEMA.names())
         if not bars.height:
             return
-        own = {name: bucket_of(name, contents.buckets) for name in bars["symbol"].unique()}
-        bucket_by_row = pl.col("symbol").replace_strict(own, return_dtype=pl.Int32)
-        parts = bars.with_columns(bucket_by_row.alias("bucket")).partition_by(
-            "bucket", as_dict=True, include_key=False
-        )
-        for (number,), rows in parts.items():
-            bucket, part = int(number), rows
+        for bucket, part in parts_by_bucket(bars, contents.buckets):
             old = kept.get(bucket, [])
             if old and (bucket in rewritten or len(old) >= _FILES_PER_BUCKET):
                 stored = read_files(root, old, BAR_SCHEMA)
                 part, old = pl.concat([stored.join(part, on=key, how="anti"), part]), []
-            part = part.sort("symbol", "close_utc")
+            if not in_order(part, "close_utc"):
+                part = part.sort("symbol", "close_utc")
             kept[bucket] = [*old, write_file(root, "bars", part, bucket=bucket)]
         shelves.drop(shelf)
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from market.bars import BAR_SCHEMA
-from market.errors import StoreError
+from market.errors import ConfigError, StoreError
 from market.storage import Folder
 
 BUCKETS = 64
@@ -30,6 +30,11 @@ MOST_BUCKETS = 4096
 _SYMBOLS_PER_BUCKET = 64
 _FILES_AT_ONCE = 4
 _ROWS_PER_GROUP = 1 << 16
+_NAMES = ("symbol", "source", "rule", "detail", "flags")
+"""Columns of few distinct values, packed as a dictionary: a dictionary of prices costs more time
+and room than it saves."""
+_STEPS = ("timestamp", "session", "close_utc")
+"""Columns that go on by steps, packed as differences."""
 _LONGEST_DAY = timedelta(days=2)
 """No close lies further from the session it belongs to."""
 
@@ -63,6 +68,12 @@ def buckets_for(symbols: int) -> int:
     return wanted
 
 
+def require_buckets(buckets: int) -> None:
+    """Raises ConfigError unless a number of buckets is a power of two from 64 to 4,096."""
+    if not BUCKETS <= buckets <= MOST_BUCKETS or buckets & (buckets - 1):
+        raise ConfigError(f"buckets={buckets}: must be a power of two from 64 to 4096")
+
+
 def write_file(
     root: Folder, table: str, rows: pl.DataFrame, *, bucket: int | None = None, number: int = 0
 ) -> DataFile:
@@ -75,6 +86,10 @@ def write_file(
         rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
         buffer,
         compression="zstd",
+        use_dictionary=[name for name in _NAMES if name in rows.columns],
+        column_encoding=dict.fromkeys(
+            (name for name in _STEPS if name in rows.columns), "DELTA_BINARY_PACKED"
+        ),
         row_group_size=_ROWS_PER_GROUP,
         write_page_checksum=True,
     )

@@ -16,7 +16,8 @@ from market.leases import LeaseHeldError, hold
 from market.storage import Folder, remove_partial
 
 _LOCK = "LOCK"
-_LEASES = "leases"
+LEASES = "leases"
+"""Folder of a store in an object store where its writer is named."""
 _LOG = "_delta_log"
 
 
@@ -79,7 +80,7 @@ def discard(root: Folder) -> None:
 @contextmanager
 def _leased(root: Folder) -> Iterator[None]:
     try:
-        with hold(root / _LEASES, "import") as lease:
+        with hold(root / LEASES, "import") as lease:
             yield
             lease.require()
     except LeaseHeldError:
@@ -96,7 +97,7 @@ def _prepare(root: Folder) -> None:
 
 def _refuse_strangers(root: Folder) -> None:
     begun = root.exists(f"bars/{_LOG}")
-    strangers = sorted(set(root.names()) - {_LOCK, _LEASES, *(TABLES if begun else ())})
+    strangers = sorted(set(root.names()) - {_LOCK, LEASES, *(TABLES if begun else ())})
     if strangers and current_version(root) is None:
         raise StoreError(
             f"{root} is not a history store and holds other files ({strangers[0]}); name a new "

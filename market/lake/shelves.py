@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import Self
 
 import polars as pl
+import pyarrow as pa
+from pyarrow import ipc
 
 from market.errors import StoreError
-from market.lake.files import bucket_of
+from market.lake.files import BUCKETS, bucket_of
 
 HELD = 1_500_000
 """Bars in memory, about 120 bytes each, before they go to a temporary folder."""
@@ -78,8 +80,7 @@ class Shelves:
     def bars(self, bucket: int) -> pl.DataFrame:
         """The bars of a bucket in the order they came."""
         parts = [
-            part if isinstance(part, pl.DataFrame) else pl.read_ipc(part)
-            for part in self._shelf[bucket]
+            part if isinstance(part, pl.DataFrame) else _read(part) for part in self._shelf[bucket]
         ]
         return parts[0] if len(parts) == 1 else pl.concat(parts)
 
@@ -104,7 +105,7 @@ class Shelves:
             return
         bars = pl.concat(self._loose)
         self._loose, self._loose_rows = [], 0
-        for bucket, rows in _by_bucket(bars, self._seen):
+        for bucket, rows in parts_by_bucket(bars):
             part = self._stored(bucket, rows) if to_disk else rows
             self._shelf.setdefault(bucket, []).append(part)
 
@@ -114,8 +115,8 @@ class Shelves:
                 self._folder = tempfile.TemporaryDirectory(prefix="candlecast-import-")
             self._written += 1
             path = Path(self._folder.name) / f"{bucket:02d}-{self._written}.arrow"
-            rows.write_ipc(path, compression="lz4")
-        except (OSError, pl.exceptions.PolarsError) as error:
+            _write(path, rows)
+        except (OSError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             place = self._folder.name if self._folder else tempfile.gettempdir()
             raise StoreError(
@@ -125,10 +126,28 @@ class Shelves:
         return path
 
 
-def _by_bucket(
-    bars: pl.DataFrame, bucket_by_symbol: dict[str, int]
+def _write(path: Path, rows: pl.DataFrame) -> None:
+    table = rows.to_arrow(compat_level=pl.CompatLevel.newest())
+    packed = ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+    with ipc.new_file(path, table.schema, options=packed) as writer:
+        writer.write_table(table)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    with pa.memory_map(str(path)) as mapped:
+        rows = pl.from_arrow(ipc.open_file(mapped).read_all())
+    assert isinstance(rows, pl.DataFrame)
+    return rows
+
+
+def parts_by_bucket(
+    bars: pl.DataFrame, buckets: int = BUCKETS
 ) -> Iterator[tuple[int, pl.DataFrame]]:
-    own = {symbol: bucket_by_symbol[symbol] for symbol in bars["symbol"].unique()}
+    """Bars by the bucket of their symbol, of so many, ascending; in the order they lie."""
+    own = {symbol: bucket_of(symbol, buckets) for symbol in bars["symbol"].unique()}
+    if len(set(own.values())) < 2:
+        yield from ((bucket, bars) for bucket in set(own.values()))
+        return
     bucket = pl.col("symbol").replace_strict(own, return_dtype=pl.Int32)
     parts = bars.with_columns(bucket.alias("bucket")).partition_by(
         "bucket", as_dict=True, include_key=False, maintain_order=True

@@ -25,7 +25,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from market.actions.table import ACTION_SCHEMA
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
-from market.errors import StoreError
+from market.errors import StoreError, reason_of
 from market.lake.contents import (
     FORMAT,
     RECORD,
@@ -152,7 +152,8 @@ def create(root: Folder, contents: Contents, *, unfinished: bool = False) -> str
     try:
         _create(root, "bars", CommitProperties(custom_metadata={RECORD: record}))
     except (DeltaError, OSError) as error:
-        raise _unwritable(root, error) from error
+        if not _came_about(root, 0, digest):
+            raise _unwritable(root, error) from error
     return f"0-{digest}"
 
 
@@ -162,7 +163,7 @@ def publish(root: Folder, base: str, contents: Contents) -> str:
     base: the newest version, by the writer's lock. Raises StoreError where somebody else was first.
     """
     before = load(root, base)
-    number = int(base.split("-", 1)[0])
+    number, digest = int(base.split("-", 1)[0]), ""
     try:
         beside = {
             table: _commit_beside(root, table, files, getattr(before, table), number)
@@ -189,14 +190,24 @@ def publish(root: Folder, base: str, contents: Contents) -> str:
             ),
             post_commithook_properties=_AFTERWARDS,
         )
-    except CommitFailedError as error:
+    except (DeltaError, OSError) as error:
+        if _came_about(root, number + 1, digest):
+            return f"{number + 1}-{digest}"
+        if not isinstance(error, CommitFailedError):
+            raise _unwritable(root, error) from error
         raise StoreError(
             f"{root}: another import wrote to this store meanwhile; nothing was written, run the "
             "command again"
         ) from error
-    except (DeltaError, OSError) as error:
-        raise _unwritable(root, error) from error
     return f"{number + 1}-{digest}"
+
+
+def _came_about(root: Folder, number: int, digest: str) -> bool:
+    """Whether a commit that seemed to fail is there: an object store's answer can be lost."""
+    try:
+        return _record(root, number).name == f"{number}-{digest}"
+    except StoreError:
+        return False
 
 
 def names(root: Folder) -> list[str]:
@@ -219,7 +230,10 @@ def _commit_beside(
         handle.restore(pinned)
         handle = DeltaTable(place)
     gone = set(before) - set(files)
-    if fresh := [file for file in files if file not in before]:
+    digest = digest_of(files)
+    if not (fresh := [file for file in files if file not in before]):
+        return [handle.version(), digest]
+    try:
         handle.create_write_transaction(
             [as_action(file) for file in fresh],
             mode="overwrite" if gone else "append",
@@ -227,7 +241,9 @@ def _commit_beside(
             partition_by=[],
             post_commithook_properties=_AFTERWARDS,
         )
-    return [DeltaTable(place).version() if fresh else handle.version(), digest_of(files)]
+    except CommitFailedError:  # unless it came about, and the store's answer was lost
+        _listed(root, table, handle.version() + 1, digest)
+    return [DeltaTable(place).version(), digest]
 
 
 def _create(root: Folder, table: str, properties: CommitProperties | None) -> None:
@@ -237,7 +253,7 @@ def _create(root: Folder, table: str, properties: CommitProperties | None) -> No
         root.at(table),
         schema=pl.DataFrame(schema=_SCHEMAS[table]).to_arrow().schema,
         partition_by=["bucket"] if table == "bars" else None,
-        mode="error",
+        mode="error" if table == "bars" else "ignore",
         configuration=CONFIGURATION,
         commit_properties=properties,
     )
@@ -300,8 +316,7 @@ def _damaged(root: Folder, number: int, why: str) -> StoreError:
 
 
 def _unwritable(root: Folder, error: Exception) -> StoreError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return StoreError(
-        f"{root}: cannot be written ({reason}); free space or fix permissions, or name another "
-        "--store. What was there before is untouched"
+        f"{root}: cannot be written ({reason_of(error)}); free space or fix permissions, "
+        "or name another --store. What was there before is untouched"
     )

@@ -10,6 +10,7 @@ that lost the race leaves nothing that a reader could mistake for the winner's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -18,7 +19,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
-from market.errors import StoreError
+from market.errors import StoreError, reason_of
 from market.storage import Folder
 from market.table.files import Written, partition_of, scan_rows, write_part
 from market.table.schema import PARTITION_BY, SCHEMAS, SLOT, Kind
@@ -55,12 +56,15 @@ def commit_rows(
     day: date,
     given: pl.DataFrame | Written,
     require: Callable[[], object] = lambda: None,
+    handles: dict[Kind, DeltaTable] | None = None,
 ) -> tuple[Committed, int]:
     """Make a date's rows of one table count, once; what that did, and a version that shows them.
 
     given: all rows of this run, model and date, or the files that hold them (never removed here, as
     they may be those that the table shows; where they are not, vacuum does). require: called right
-    before every transaction; what it raises leaves the table as it was.
+    before every transaction; what it raises leaves the table as it was. handles: of the tables,
+    kept for the next date: to bring one up to date takes a fraction of opening it, however long its
+    log is.
 
     Safe to repeat and to race: the transaction id `forecast:{run_id}:{day}` is looked up on the
     handle that commits, and a lost race (CommitFailedError) reloads and looks again. Two files that
@@ -72,8 +76,9 @@ def commit_rows(
     partition = partition_of(model_id, day)
     folder = root / kind
     written = given if isinstance(given, Written) else None
+    kept_handles = {} if handles is None else handles
     for _ in range(COMMIT_ATTEMPTS):
-        handle = _open_or_create(root, kind)
+        handle = kept_handles[kind] = _up_to_date(root, kind, kept_handles.pop(kind, None))
         last_version = handle.transaction_version(app_id)
         there = scan_rows(handle, folder).filter(
             pl.col("model_id") == model_id, pl.col("as_of_date") == day
@@ -117,8 +122,8 @@ def commit_rows(
                 post_commithook_properties=_AFTERWARDS,
             )
         except CommitFailedError:
-            for action in beside:
-                folder.remove(action.path)
+            # Or this very commit was written and the store's answer lost: no file goes here.
+            kept_handles.pop(kind)
             continue
         except (DeltaError, OSError) as error:
             raise _unwritable(folder.url, error) from error
@@ -148,6 +153,14 @@ def _version_of(before: int, table: Folder, transaction: Transaction) -> int:
         if (handle.transaction_version(transaction.app_id) or 0) >= transaction.version:
             return version
     return newest
+
+
+def _up_to_date(root: Folder, kind: Kind, handle: DeltaTable | None) -> DeltaTable:
+    if handle is not None:
+        with suppress(DeltaError, OSError):  # removed, or made anew: opened anew
+            handle.update_incremental()
+            return handle
+    return _open_or_create(root, kind)
 
 
 def _open_or_create(root: Folder, kind: Kind) -> DeltaTable:
@@ -180,8 +193,8 @@ def _open_or_create(root: Folder, kind: Kind) -> DeltaTable:
 
 
 def _unwritable(place: str, error: Exception) -> StoreError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return StoreError(
-        f"{place}: cannot be written ({reason}); free space or fix permissions, or name another "
-        "--out. What was committed before is untouched, and the same command resumes"
+        f"{place}: cannot be written ({reason_of(error)}); free space or fix permissions, "
+        "or name another --out. What was committed before is untouched, and the same command "
+        "resumes"
     )

@@ -35,6 +35,7 @@ from market.storage import Folder
 from market.table import records
 from market.table.commits import Committed, commit_rows, newest_version
 from market.table.files import Written, scan_rows
+from market.table.opening import open_table
 from market.table.schema import KINDS, ROW_ORDER, SCHEMAS, Kind, Published, RunRecord
 
 __all__ = ["Committed", "ForecastTable"]
@@ -56,6 +57,11 @@ class ForecastTable:
         self.folder = Folder(root)
         self._versions = versions
         self._require = require
+        self._handles: dict[Kind, DeltaTable] = {}
+        """Of the tables that this object has written to."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_handles": {}}
 
     @property
     def root(self) -> Path:
@@ -86,7 +92,7 @@ class ForecastTable:
 
     def keeps(self, kind: Kind) -> bool:
         """Whether any run kept rows of this kind."""
-        return DeltaTable.is_deltatable(self.folder.at(kind))
+        return open_table(self.folder.at(kind)) is not None
 
     def ensembles(self, recipe: str) -> pl.LazyFrame | None:
         """Raw closes of one recipe, for the dates that are in `steps`; None where none are kept."""
@@ -143,7 +149,7 @@ class ForecastTable:
 
     def committed_dates(self, run_id: str, model_id: str) -> set[date]:
         """Dates on which the table shows this run's rows."""
-        if not DeltaTable.is_deltatable(self.folder.at("steps")):
+        if not self.keeps("steps"):
             return set()
         held = self.scan(model_id, run_id).select("as_of_date").unique().collect()
         return set(held["as_of_date"])
@@ -156,7 +162,7 @@ class ForecastTable:
         if record.settings.get("keep_paths"):
             kinds.append("paths")
         for kind in kinds:
-            if not DeltaTable.is_deltatable(self.folder.at(kind)):
+            if not self.keeps(kind):
                 return not expected
             own = _only(self._scan(kind), record.model_id, record.run_id)
             shown = (
@@ -232,10 +238,11 @@ class ForecastTable:
         """
         outcome = Committed(new=False)
         versions: dict[Kind, int] = {}
-        guarded = self if require is None else ForecastTable(self.folder, require=require)
         for kind in KINDS:
             if kind in frames:
-                outcome, versions[kind] = guarded._commit(kind, run_id, model_id, day, frames[kind])
+                outcome, versions[kind] = self._commit(
+                    kind, run_id, model_id, day, frames[kind], require
+                )
         if "steps" in versions:
             # What grows only holds, by now, the rows of every run that this version of steps shows.
             versions |= {
@@ -250,24 +257,27 @@ class ForecastTable:
         model_id: str,
         day: date,
         frame: pl.DataFrame | Written,
+        require: Callable[[], object] | None = None,
     ) -> tuple[Committed, int]:
-        return commit_rows(self.folder, kind, run_id, model_id, day, frame, self._require)
+        return commit_rows(
+            self.folder, kind, run_id, model_id, day, frame, require or self._require,
+            self._handles,
+        )  # fmt: skip
 
     # -- inside ----------------------------------------------------------------------------
 
     def _scan(self, kind: Kind) -> pl.LazyFrame:
         place = self.folder.at(kind)
-        if not DeltaTable.is_deltatable(place):
+        if self._versions is not None and kind not in self._versions and self.keeps(kind):
+            raise StoreError(f"{place}: held nothing yet at that version")
+        found = open_table(place, (self._versions or {}).get(kind))
+        if found is None:
             hint = " with --keep-paths" if kind == "paths" else ""
             raise StoreError(
                 f"{place}: no forecasts here; make some with 'candlecast forecast{hint} … "
                 f"--out {self.folder}'"
             )
-        if self._versions is None:
-            return scan_rows(DeltaTable(place), self.folder / kind)
-        if kind not in self._versions:
-            raise StoreError(f"{place}: held nothing yet at that version")
-        return scan_rows(DeltaTable(place, version=self._versions[kind]), self.folder / kind)
+        return scan_rows(found, self.folder / kind)
 
     def _visible(self, kind: Kind, model_id: str | None, run_id: str | None) -> pl.LazyFrame:
         key = ["model_id", "as_of_date", "as_of", "run_id"]

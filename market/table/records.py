@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote
 
-from deltalake import DeltaTable
 from pydantic import BaseModel, ValidationError
 
 from market.errors import StoreError
 from market.storage import Folder
+from market.table.opening import open_table
 from market.table.schema import FORMAT, KINDS, Kind, Published, RunRecord
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
@@ -93,9 +93,9 @@ def versions_at(root: Folder, version: int | None, time: datetime | None) -> dic
     versions: dict[Kind, int] = {}
     cutoff = None if time is None else _milliseconds(time)
     for kind in reversed(KINDS):
-        if not DeltaTable.is_deltatable(root.at(kind)):
+        newest = open_table(root.at(kind))
+        if newest is None:
             continue
-        newest = DeltaTable(root.at(kind))
         if (
             "steps" in versions
             and newest.metadata().configuration.get("delta.appendOnly") == "true"

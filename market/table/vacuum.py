@@ -6,28 +6,20 @@ run that somebody works on is touched.
 
 from __future__ import annotations
 
-import io
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import PurePosixPath
-from urllib.parse import quote, unquote
-
-import polars as pl
-from deltalake import DeltaTable
+from urllib.parse import quote
 
 from market.leases import LeaseHeldError, hold, remove_dead
-from market.storage import Folder
 from market.table.forecasts import ForecastTable
+from market.table.orphans import ORPHAN_AGE, orphans_of
 from market.table.schema import KINDS
 
 STAGING_AGE = timedelta(days=7)
 """An interrupted run younger than this may still be resumed."""
-ORPHAN_AGE = timedelta(hours=1)
-"""A commit writes its file seconds before it counts; an older stray belongs to a dead driver."""
 
 
 def lease_name(run_id: str) -> str:
@@ -103,37 +95,5 @@ def _unused(table: ForecastTable, run_id: str) -> Iterator[bool]:
 
 def _orphans(table: ForecastTable, age: timedelta) -> Iterator[tuple[str, int]]:
     for kind in KINDS:
-        if not DeltaTable.is_deltatable(table.folder.at(kind)):
-            continue
-        folder = table.folder / kind
-        files = folder.files()
-        logs = [name for name in files if name.startswith("_delta_log/")]
-        if not logs:  # listed by another name than Delta reads it by: nothing is known
-            continue
-        shown = _referred(folder, logs)
-        for name, (size, written) in sorted(files.items()):
-            old = time.time() - written > age.total_seconds()
-            data = name.endswith(".parquet") and not name.startswith("_delta_log/")
-            if data and old and PurePosixPath(name).name not in shown:
-                yield f"{kind}/{name}", size
-
-
-def _referred(folder: Folder, logs: list[str]) -> set[str]:
-    """Names of the files that any readable version shows: all that commits and checkpoints tell of,
-    added or removed, since what a commit removed is shown by the version before.
-
-    Names are unique, so they are compared without their folders: how the table's place is written
-    plays no part.
-    """
-    told: set[str] = set()
-    for name in logs:
-        if name.endswith(".json"):
-            for line in folder.read(name).splitlines():
-                action = json.loads(line)
-                told |= {action[key]["path"] for key in ("add", "remove") if action.get(key)}
-        elif name.endswith(".parquet"):  # checkpoints, and what they were split into
-            rows = pl.read_parquet(io.BytesIO(folder.read(name)))
-            for key in ("add", "remove"):
-                if key in rows.columns:
-                    told |= set(rows[key].struct.field("path").drop_nulls())
-    return {PurePosixPath(unquote(path)).name for path in told}
+        for name, size in orphans_of(table.folder / kind, age):
+            yield f"{kind}/{name}", size

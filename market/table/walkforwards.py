@@ -19,6 +19,11 @@ from market.storage import Folder
 FORMAT = 1
 
 
+def _place(path: str | Path) -> tuple[Folder, str]:
+    folder, _, name = str(path).rpartition("/")
+    return Folder(folder or "."), name
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,10 +62,11 @@ class WalkForwardRecord(_Record):
     finished: bool = False
 
     @classmethod
-    def read(cls, path: Path) -> WalkForwardRecord:
-        """Raises StoreError where there is no readable record."""
+    def read(cls, path: str | Path) -> WalkForwardRecord:
+        """Of a path or URL. Raises StoreError where there is no readable record."""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            folder, name = _place(path)
+            return cls.model_validate_json(folder.read(name))
         except FileNotFoundError:
             raise StoreError(
                 f"{path}: no such file; 'candlecast train walkforward' writes one"
@@ -71,9 +77,10 @@ class WalkForwardRecord(_Record):
                 "'candlecast train walkforward' again"
             ) from error
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Replaces the file in one move."""
-        Folder(path.parent).write(path.name, self.model_dump_json(indent=1).encode())
+        folder, name = _place(path)
+        folder.write(name, self.model_dump_json(indent=1).encode())
 
     def select(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """The folds' rows of a table, under the record's id as their model.

@@ -21,6 +21,7 @@ from cluster.forecasting.isolation import Pass
 from cluster.forecasting.work import ReplicaJob
 from forecaster import SamplingParams, known_models, load_forecaster
 from forecaster.baselines import known_baselines
+from forecaster.calibration import Fitted, calibrated_paths
 from forecaster.registry import resolve_model
 from market.errors import CheckpointError
 from market.flags import Flag
@@ -130,6 +131,18 @@ def test_the_baseline_is_one_of_those_compared_with(example: Path) -> None:
     assert theirs.baseline
     spread = [float(np.std(each.members_NSH[..., 0])) for each in (ours, theirs)]
     assert spread[1] == pytest.approx(spread[0], rel=0.2)
+
+
+def test_the_baseline_is_published_where_it_did_best(example: Path) -> None:
+    windows = some_windows()
+    raw, own = (
+        load_forecaster(name).forecaster.sample_paths(
+            windows, n_paths=8, sampling=SamplingParams(), seed=3
+        )
+        for name in ("random-walk", "example-laplace")
+    )
+    best = Fitted("example-laplace", "did best", 80, None, None, "hash", {}, None)
+    assert (calibrated_paths(raw, windows, best, seed=3).values_BSHF == own.values_BSHF).all()
 
 
 def test_workers_load_by_name(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from market.importing.files import import_frame
 from market.lake.history import MarketHistory
 from market.spec import Label, StoreSpec
 from market.synthetic import SimulatorParams, simulate_market
+from tests.object_store import environment
 
 LOOKBACK = 48
 SPEC = StoreSpec(venue="XNYS", freq="1d", tz="America/New_York", label=Label.SESSION)
@@ -86,7 +88,12 @@ def model(golden_dir: Path) -> str:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    with ray_session(2, 2):
+    """Its workers know where the tests' S3 server is, or will be."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment().items():
+                patch.setenv(name, value)
+            stack.enter_context(ray_session(2, 2))
         yield
 
 

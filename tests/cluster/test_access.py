@@ -12,8 +12,10 @@ import ray
 
 from cluster.loopback import is_loopback, private_token
 
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
-def _children(of: int) -> set[int]:
+
+def children(of: int) -> set[int]:
     """A process and all that descend from it."""
     parents = {}
     for entry in Path("/proc").iterdir():
@@ -29,7 +31,7 @@ def _children(of: int) -> set[int]:
     return found
 
 
-def _listening(pids: set[int]) -> list[str]:
+def listening(pids: set[int]) -> list[str]:
     """Addresses, in the kernel's own writing, on which these processes wait for connections."""
     sockets = set()
     for pid in pids:
@@ -55,10 +57,9 @@ def _listening(pids: set[int]) -> list[str]:
 def test_a_local_ray_listens_on_the_loopback_alone(local_ray: None) -> None:
     worker = ray.remote(lambda: os.getpid())
     assert ray.get(worker.remote()) != os.getpid()
-    addresses = _listening(_children(os.getpid()))
-    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    addresses = listening(children(os.getpid()))
     assert len(addresses) >= 4, "gcs, raylet, driver and worker"
-    assert set(addresses) <= loopback
+    assert set(addresses) <= LOOPBACK
 
 
 def test_the_token_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

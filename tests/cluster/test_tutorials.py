@@ -11,17 +11,30 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import Outcome
+from tests.object_store import make_bucket
 
 TUTORIALS = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
 _BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
+_MARKS = {"cluster": pytest.mark.filterwarnings("ignore")}  # s3fs's own event loop
+
+
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("name", sorted(path.stem for path in TUTORIALS.glob("*.md")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.stem, marks=_MARKS.get(path.stem, ()))
+        for path in sorted(TUTORIALS.glob("*.md"))
+    ],
+)
 def test_a_tutorial_works(
     name: str, candlecast: Callable[..., Outcome], model: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
+    if name == "cluster":
+        request.getfixturevalue("s3")
+        make_bucket("market")
     monkeypatch.chdir(tmp_path)
     blocks = _BLOCK.findall((TUTORIALS / f"{name}.md").read_text(encoding="utf-8"))
     assert blocks

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from forecaster.calibration import MODEL, PastForecasts
-from forecaster.calibration.past import CANDIDATES
+from forecaster.calibration.past import ALWAYS
 from forecaster.calibration.paths import bar_volatility, baseline_paths, log_closes
 from forecaster.interface import WindowBatch
 
 LOOKBACK = 128
+BASELINES = tuple(dict.fromkeys((*ALWAYS, "bootstrap", "ewma", "fhs")))
 PERSISTENCE, SHOCK = 0.97, 0.12
 
 
@@ -86,7 +87,7 @@ def market(
 def past_of(made: Market, model_NSH: np.ndarray) -> PastForecasts:
     """These forecasts with their outcomes and every baseline the gate may publish."""
     n_paths = model_NSH.shape[1]
-    others = baseline_paths(CANDIDATES, made.windows, n_paths, seed=1)
+    others = baseline_paths(BASELINES, made.windows, n_paths, seed=1)
     return PastForecasts(
         symbols=made.windows.symbols,
         as_of_N=made.windows.as_of_B,

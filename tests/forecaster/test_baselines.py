@@ -111,6 +111,8 @@ def test_the_day_has_its_pattern_and_the_night_its_own_slot() -> None:
     _, factor_H = day_pattern(labels, returns, future)
     assert factor_H[0] > 3 * factor_H[1:].max()
     assert np.ptp(factor_H[1:]) < 0.1
+    few = labels[:7]
+    assert (day_pattern(few, returns[:6], future)[1] == 1).all(), "one day knows no pattern"
     daily = np.datetime64("2024-01-01", "us") + np.arange(30) * np.timedelta64(1, "D")
     past, coming = day_pattern(daily[:20], returns[:19], daily[20:])
     assert (past == 1).all()

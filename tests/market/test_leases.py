@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from market import leases
+from market.errors import StoreError
 from market.leases import Holder, LeaseHeldError, LeaseLostError, hold, live_leases, read_lease
 from market.storage import Folder
 
@@ -111,3 +112,30 @@ def test_a_damaged_lease_file_stops_nobody(folder: Folder) -> None:
     folder.write("night.lease.json", b'{"owner": ')
     with hold(folder, "night") as lease:
         lease.require()
+
+
+class LosesAnswers(Folder):
+    """Does what it is told, and then says that it failed: an object store over a bad network."""
+
+    lost = 0
+
+    def swap(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+        done = super().swap(name, old, new)
+        if self.lost:
+            self.lost -= 1
+            raise StoreError(f"{self}: the object store refused (timeout)")
+        return done
+
+
+def test_a_heartbeat_whose_answer_was_lost_loses_no_lease(tmp_path: Path) -> None:
+    folder = LosesAnswers(tmp_path)
+    with hold(folder, "night") as lease:
+        for _ in range(3):
+            folder.lost = 1
+            with pytest.raises(StoreError):
+                lease.require()
+            lease.require()
+        folder.lost = 1
+        with pytest.raises(StoreError):
+            lease.require()
+    assert live_leases(folder) == {}, "and it is given back at the end"

@@ -44,6 +44,14 @@
     rows[next].scrollIntoView({ block: "nearest" });
   }
 
+  function turn(by) {
+    const dates = document.querySelector("form[data-submits] select[name=as_of]");
+    const there = dates?.options[dates.selectedIndex + by];
+    if (!there) return;
+    there.selected = true;
+    dates.form.requestSubmit();
+  }
+
   function key(event) {
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
     if (event.key === "Escape" && typing) event.target.blur();
@@ -51,9 +59,11 @@
     if (going && places[event.key]) location.assign(places[event.key]);
     going = event.key === "g";
     if (event.key === "/") {
-      const search = document.getElementById("search");
+      const search = document.getElementById("search") || document.getElementById("jump");
       if (search) { event.preventDefault(); search.focus(); search.select(); }
     }
+    if (event.key === "[") turn(1);
+    if (event.key === "]") turn(-1);
     if (event.key === "j") move(1);
     if (event.key === "k") move(-1);
     if (event.key === "n") document.querySelector("a[rel=next]")?.click();

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster.audit.job import run_audit
+from cluster.audit.memory import Memory
 from cluster.audit.settings import AuditSettings
+from forecaster import SamplingParams
+from forecaster.baselines import RandomWalk
 from market.errors import ForecastInputError
 from market.lake.history import MarketHistory
 from market.synthetic import SimulatorParams, simulate_market
 from tests.cluster.conftest import make_store
+from tests.forecaster.conftest import random_windows
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +49,17 @@ def test_too_little_before_or_after_is_one_line(store: Path, session: int) -> No
     with pytest.raises(ForecastInputError, match="an audit needs") as raised:
         run_audit(settings(store, session))
     assert "\n" not in str(raised.value)
+
+
+def test_paths_that_are_remembered_are_those_of_the_window() -> None:
+    windows, forecaster = random_windows(4, 40, 3), RandomWalk()
+    memory = Memory(paths=5)
+    memory.sampled(forecaster, windows.rows(np.array([1, 3])))
+    changed = windows.values_BLF.copy()
+    changed[3, -1] *= 1.01
+    for each in (windows, replace(windows, values_BLF=changed)):
+        made = memory.sampled(forecaster, each)
+        asked = forecaster.sample_paths(each, n_paths=5, sampling=SamplingParams(), seed=0)
+        assert made.symbols == asked.symbols
+        assert (made.values_BSHF == asked.values_BSHF).all()
+    assert len(memory.seen) == 5

@@ -209,6 +209,7 @@ def test_bad_input_is_one_line(
         ((*calibrate, day, "--dates", 20), "greater than or equal to 60"),
         ((*calibrate, sessions[70]), "calibration needs --dates 90"),
         ((*calibrate, day, "--horizon", 200), "calibration needs --dates 90"),
+        ((*calibrate, day, "--calibration-baselines", "x"), "x: not a baseline"),
     ):
         place = ("--store", market, "--forecasts", out)
         full = (*arguments[:1], *place, *arguments[1:]) if arguments[0] == "evaluate" else arguments

@@ -13,6 +13,7 @@ import candlecast as cc
 from cluster.console.access import Access
 from cluster.console.app import guarded, make_app
 from cluster.console.guard import App
+from cluster.console.ondemand import Forecasts
 from cluster.console.server import hosts_of
 from cluster.console.settings import ServeSettings
 from cluster.console.state import Console
@@ -151,8 +152,10 @@ def _whole(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
     return frame.with_columns(missing).select(schema.names()).cast(schema)
 
 
-def console_at(settings: ServeSettings, **more: object) -> tuple[Console, App]:
+def console_at(
+    settings: ServeSettings, ondemand: Forecasts | None = None, **more: object
+) -> tuple[Console, App]:
     """A console and its application, behind the guard, at a fixed name and token."""
     access = Access(settings.token_hours, settings.session_hours, TOKEN, **more)  # type: ignore[arg-type]
-    console = Console.open(settings)
+    console = Console.open(settings, ondemand)
     return console, guarded(make_app(console, access), access, settings, hosts_of(settings, 8600))

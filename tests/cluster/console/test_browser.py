@@ -81,6 +81,12 @@ def test_ten_thousand_symbols_are_sorted_and_searched(window: Browser, large: st
     window.type("#search", "S0423")
     window.until("document.body.innerText.includes('10 of 10,000 symbols')")
     assert window.run(ROWS) == 10
+    window.go(f"{large}/runs")
+    window.key("/")
+    window.call("Input.insertText", text="S0423")
+    window.run("document.querySelector('.jump').requestSubmit()")
+    window.until("location.pathname === '/universe' && document.readyState === 'complete'")
+    assert window.run(ROWS) == 10, "from any page"
     window.type("#search", "nobody")
     window.until("document.body.innerText.includes('No symbol is called so')")
     assert not window.complaints
@@ -107,6 +113,10 @@ def test_a_fan_chart_and_a_forecast_on_demand(window: Browser, served: str) -> N
     )
     window.until("!window.__old && document.readyState === 'complete'")
     assert f"from {older}" in window.text()
+    window.run("window.__old = true")
+    window.key("]")
+    window.until("!window.__old && document.readyState === 'complete'")
+    assert f"from {older}" not in window.text(), "a later one"
     window.type("#ondemand input[name=lookback]", "48")
     window.click("#ondemand button")
     window.until("document.querySelector('#now .main-svg')")
@@ -129,7 +139,7 @@ def test_two_backtests_are_compared(window: Browser, served: str) -> None:
     text = window.text()
     assert "Settings that differ" in text
     assert "commission_bps" in text
-    assert window.run("document.querySelectorAll('.plot .scatterlayer .trace').length") == 4
+    assert window.run("document.querySelectorAll('.plot .scatterlayer .trace').length") == 6
     assert not window.complaints
 
 

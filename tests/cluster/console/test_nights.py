@@ -95,6 +95,21 @@ def test_bulk_is_the_table(client: TestClient, settings: ServeSettings) -> None:
     days = client.get("/api/dates").json()["dates"]
     older = client.get(f"/api/forecasts.parquet?as_of={days[-1]}").content
     assert {str(day) for day in pl.read_parquet(io.BytesIO(older))["as_of_date"]} == {days[-1]}
+    for form in ("parquet", "arrow"):
+        address = f"/api/forecasts.{form}?model=bootstrap&since={days[-1]}&as_of={days[1]}"
+        answer = client.get(address)
+        content = answer.content
+        many = (
+            pl.read_parquet(io.BytesIO(content))
+            if form == "parquet"
+            else pl.DataFrame(pa.ipc.open_stream(content).read_all())
+        )
+        assert many["as_of_date"].is_sorted()
+        assert {str(day) for day in many["as_of_date"]} == set(days[1:])
+        assert many["model_id"].n_unique() == 1
+        known = {"if-none-match": answer.headers["etag"]}
+        assert client.get(address, headers=known).status_code == 304
+    assert client.get(f"/api/forecasts.arrow?as_of=1999-01-04&since={days[-1]}").status_code == 404
 
 
 def test_the_description_names_every_route(client: TestClient) -> None:

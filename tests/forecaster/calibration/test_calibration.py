@@ -104,7 +104,7 @@ def test_paths_that_move_too_much_or_too_little_are_brought_towards_the_market(l
     level /= level.std(axis=1, keepdims=True) / np.sqrt(np.arange(1, 11))
     actual = rng.standard_normal((200, 10)).cumsum(axis=1)
     day = np.arange(200) // 2
-    memory = fit_memory(level, actual, np.ones(200), day, 0)
+    memory = fit_memory(level, level, actual, np.ones(200), day, 0)
     after = path_volatility(reordered(level, memory)).mean()
     assert np.sign(memory) == -np.sign(lag)
     assert abs(np.log(after)) < 0.6 * abs(np.log(path_volatility(level).mean()))

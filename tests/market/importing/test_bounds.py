@@ -96,7 +96,7 @@ def listing(folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize("held", [10_000, 100])
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, held: int) -> None:
     write_bars(tmp_path / "in", symbols=12, days=600)
-    with small_disk(tmp_path / "disk", "size=160k") as disk:
+    with small_disk(tmp_path / "disk", "size=112k") as disk:
         with pytest.raises(StoreError) as caught:
             imported(tmp_path / "in", disk / "store", Bounds(1000, held), OnConflict.KEEP)
         assert "\n" not in str(caught.value)

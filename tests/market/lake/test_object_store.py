@@ -78,3 +78,18 @@ def test_a_damaged_object_is_named(bucket: str, daily_spec: StoreSpec, make_bars
     history.root.remove(victim)
     with pytest.raises(StoreError, match="the file is damaged"):
         history.scan().collect()
+
+
+def test_a_file_is_read_though_its_folder_was_listed_before_it_came(bucket: str) -> None:
+    """Another process writes; what this one has listed is no reason to miss it."""
+    import boto3
+
+    folder = Folder(f"{bucket}/listed")
+    folder.write("old", b"1")
+    assert folder.names() == ["old"]
+    assert list(folder.files()) == ["old"]
+    boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key="listed/new", Body=b"2")
+    assert folder.exists("new")
+    assert folder.read("new") == b"2"
+    assert not folder.swap("new", b"1", b"3")
+    assert folder.swap("new", b"2", b"3")
