@@ -6,7 +6,7 @@ Legend: T bars, N symbols, D decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,14 @@ import polars as pl
 from backtest.figures.fans import fan_charts
 from backtest.figures.ic import overlap, rank_ic
 from backtest.figures.metrics import bars_per_year
-from backtest.figures.outside import Axis, Benchmark, Series, benchmark_on, rates_on
+from backtest.figures.noise import sampling_noise
+from backtest.figures.outside import Judging, Series, judging_on
 from backtest.figures.ranking import ic_decay, quantile_returns
 from backtest.figures.summary import summarise_book
 from backtest.figures.trades import trade_figures, trades_of
 from backtest.figures.widths import interval_widths
 from backtest.fills.inputs import Targets
+from backtest.fills.qlib_book import simulate_qlib
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
 from backtest.fills.terms import Terms
@@ -45,17 +47,6 @@ TITLES = {
     "threshold": "Threshold",
     "kelly": "Kelly",
 }
-
-
-class Judging(NamedTuple):
-    """What accounts are measured by."""
-
-    periods: float
-    """Bars per year."""
-    rate_T: Float
-    """Yearly risk-free rate of each bar but the first."""
-    against: Benchmark | None
-    """The benchmark that was given."""
 
 
 def run_backtest(
@@ -100,9 +91,11 @@ def run_backtest(
     plugin = settings.strategy.plugin
     if plugin is not None and (function := strategy_named(plugin)).__dict__.get("on_history"):
         weights = history_weights(bars, function)
-    brought = _one_of(weights=weights, orders=orders, signals=signals)
-    given = {"forecasts": forecasts, "scores": scores, "path_stats": path_stats}
-    made = decide(bars, settings, **given, actions=actions, brought=brought)
+    brought = _one_of(settings, weights=weights, orders=orders, signals=signals)
+    made = decide(
+        bars, settings, forecasts=forecasts, scores=scores, path_stats=path_stats,
+        actions=actions, brought=brought,
+    )  # fmt: skip
     prices, row_D = made.prices, made.row_D
     first_row, last_row = _span(made, settings)
     periods = settings.periods_per_year or bars_per_year(
@@ -114,13 +107,7 @@ def run_backtest(
         # Orders name few symbols at a time; the benchmarks hold all that trade.
         forecast_DN = np.isfinite(prices.close_TN[row_D])
     span = (first_row, last_row)
-    walked = slice(first_row, last_row + 1)
-    axis = Axis(prices.close_utc_T[walked], prices.labels_T[walked], prices.sessions_T[walked])
-    against = None if benchmark is None else benchmark_on(benchmark, axis)
-    rate_T = np.full(last_row - first_row, settings.risk_free)
-    if rates is not None:
-        rate_T = rates_on(rates, axis)
-    judging = Judging(periods, rate_T, against)
+    judging = judging_on(prices, span, periods, settings.risk_free, benchmark, rates)
     books = _books(made, settings, {title: targets}, forecast_DN, span, judging, terms)
 
     judged = with_outcomes(made, targets, last_row)
@@ -148,21 +135,7 @@ def run_backtest(
         widths=() if rows is None else interval_widths(rows, judged, made.horizon),
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=in_sample_spans(judged, prices, row_D, last_row),
-        caveats=(
-            *suspected(bars, actions),
-            *judged_by(against, axis.labels_T),
-            *caveats(
-                rows,
-                judged,
-                prices,
-                settings,
-                strategy_book,
-                made.horizon,
-                last_row,
-                held_nothing=held_nothing(made, targets),
-                left_out=made.left_out,
-            ),
-        ),
+        caveats=_caveats(made, bars, actions, settings, strategy_book, judged, judging, targets),
         provenance=dict(provenance or {}),
         prices=prices,
         trades=trades,
@@ -170,9 +143,38 @@ def run_backtest(
         quantiles=quantile_returns(judged),
         decay=ic_decay(made.matrix("score"), row_D, prices.total_marks, last_row),
         groups=dict(groups or {}),
-        rate_T=rate_T,
+        noise=sampling_noise(rows, made.horizon) if rows is not None else None,
+        rate_T=judging.rate_T,
         rates=None if rates is None else rates.name,
-        outside=None if against is None else _outside(against, strategy_book, judging),
+        outside=_outside(strategy_book, judging),
+    )
+
+
+def _caveats(
+    made: Decisions,
+    bars: pl.DataFrame,
+    actions: pl.DataFrame | None,
+    settings: BacktestSettings,
+    strategy: Book,
+    judged: pl.DataFrame,
+    judging: Judging,
+    targets: Targets,
+) -> tuple[str, ...]:
+    first_row, last_row = _span(made, settings)
+    return (
+        *suspected(bars, actions),
+        *judged_by(judging.against, made.prices.labels_T[first_row : last_row + 1]),
+        *caveats(
+            made.forecasts,
+            judged,
+            made.prices,
+            settings,
+            strategy,
+            made.horizon,
+            last_row,
+            held_nothing=held_nothing(made, targets),
+            left_out=made.left_out,
+        ),
     )
 
 
@@ -216,26 +218,36 @@ def _books(
     }
     books: dict[str, Book] = {}
     for name, plan in plans.items():
-        simulation = simulate(
-            plan,
-            made.prices,
-            settings.costs,
-            rules if name in strategy else held,
-            cash=settings.cash,
-            first_row=span[0],
-            last_row=span[1],
-            bars_per_year=judging.periods,
-            compat=settings.compat,
-            terms=terms,
-        )
+        if settings.compat == "qlib" and name in strategy:
+            simulation = simulate_qlib(
+                made.matrix("score"), made.row_D, made.prices, settings.costs, rules,
+                topk=settings.strategy.k, n_drop=settings.strategy.n_drop, cash=settings.cash,
+                first_row=span[0], last_row=span[1],
+            )  # fmt: skip
+        else:
+            simulation = simulate(
+                plan,
+                made.prices,
+                settings.costs,
+                rules if name in strategy else held,
+                cash=settings.cash,
+                first_row=span[0],
+                last_row=span[1],
+                bars_per_year=judging.periods,
+                compat="none" if settings.compat == "qlib" else settings.compat,
+                terms=terms,
+            )
         equal_T = books["Equal weight"].daily["equity"].to_numpy() if books else None
         tried = (settings.trials, settings.trials_variance) if name in strategy else (1, None)
         books[name] = _book(name, simulation, judging, equal_T, tried)
     return books
 
 
-def _outside(against: Benchmark, strategy: Book, judging: Judging) -> Book:
+def _outside(strategy: Book, judging: Judging) -> Book | None:
     """A benchmark as the account that holds it from the first bar, without costs."""
+    against = judging.against
+    if against is None:
+        return None
     daily = strategy.daily
     level_T = against.level_T[: daily.height]
     equity = pl.Series(level_T / level_T[0] * float(daily["equity"][0]))
@@ -254,10 +266,14 @@ def _outside(against: Benchmark, strategy: Book, judging: Judging) -> Book:
     return _book(against.name, held, judging, None, (1, None))
 
 
-def _one_of(**given: pl.DataFrame | None) -> tuple[Kind, pl.DataFrame] | None:
+def _one_of(
+    settings: BacktestSettings, **given: pl.DataFrame | None
+) -> tuple[Kind, pl.DataFrame] | None:
     found: list[tuple[Any, pl.DataFrame]] = [
         (name, frame) for name, frame in given.items() if frame is not None
     ]
+    if found and settings.compat == "qlib":
+        raise BacktestInputError(f"compat qlib chooses by scores: {found[0][0]} leave no choice")
     if len(found) > 1:
         names = " and ".join(name for name, _ in found)
         raise BacktestInputError(f"{names} given: a backtest trades one of them")

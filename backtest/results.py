@@ -186,6 +186,9 @@ class BacktestResult:
     """Group of each symbol; may be empty."""
     rate_T: Float
     """Yearly risk-free rate that each bar but the first began with."""
+    noise: pl.DataFrame | None = None
+    """Share of sampling error in expected returns by date, see `figures.noise.sampling_noise`; None
+    where scores are not forecasts."""
     rates: str | None = None
     """Where these rates came from; None: the setting risk_free."""
     outside: Book | None = None

@@ -71,8 +71,9 @@ class BacktestSettings(Settings):
     """What a delisted share pays, as a fraction of its last close."""
     max_gap_sessions: int = Field(5, ge=0)
     """A symbol silent for more sessions than this, to the end of the bars, is paid out."""
-    compat: Literal["none", "vectorbt"] = "none"
-    """vectorbt: size and fill as vectorbt's from_orders does."""
+    compat: Literal["none", "vectorbt", "qlib"] = "none"
+    """vectorbt: size and fill as vectorbt's from_orders does; qlib: choose, size and fill as Qlib's
+    top-k dropout on its simulated exchange does (needs the strategy dropout)."""
 
     risk_free: float = Field(0.0, gt=-1, lt=1)
     """Yearly risk-free rate, 0.03 for 3%: Sharpe and Sortino ratios, alpha and the figures of a
@@ -95,6 +96,9 @@ class BacktestSettings(Settings):
             raise ValueError(f"`start` {self.start} is after `end` {self.end}")
         if isinstance(self.rebalance, int) and self.rebalance < 1:
             raise ValueError(f"`rebalance` {self.rebalance}: must be 1 or more")
+        dropout = self.strategy.name == "dropout" and self.strategy.plugin is None
+        if self.compat == "qlib" and not dropout:
+            raise ValueError("`compat` qlib is its top-k dropout: set `strategy` to dropout")
         return self
 
     @property

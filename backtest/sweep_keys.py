@@ -45,15 +45,16 @@ _READERS: dict[str, tuple[Reader, str]] = {
 
 
 def refuse_unread(
-    points: Sequence[Mapping[str, Any]], settings: Sequence[BacktestSettings], source: str
+    values_of: Mapping[str, Sequence[Any]], settings: Sequence[BacktestSettings], source: str
 ) -> None:
     """Raise ConfigError for a key that varies although no point reads it.
 
-    source: forecasts, scores or momentum.
+    values_of: the values of each key. settings: every combination of those on which it depends
+    what else is read. source: forecasts, scores or momentum.
     """
     told = "scores come from a file" if source == "scores" else f"scores come from {source}"
-    for key in points[0]:
-        values = {repr(point[key]) for point in points}
+    for key, given in values_of.items():
+        values = {repr(value) for value in given}
         name = key.rpartition(".")[2]
         if len(values) < 2:
             continue

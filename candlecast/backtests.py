@@ -21,7 +21,7 @@ from backtest.fills.terms import Terms
 from backtest.weights.settings import StrategySettings
 from candlecast.errors import speaks_python
 from candlecast.frames import Kind, as_kind, as_polars, import_options, kind_of
-from candlecast.given import decided_by, own_table, told_by_columns
+from candlecast.given import decided_by, own_series, own_table, told_by_columns
 from market.exchange_sessions import sessions_per_year
 from market.importing.files import ImportOptions
 from market.importing.frames import read_frame
@@ -95,7 +95,7 @@ def backtest(
     tables = {name: own_table(frame, name) for name, frame in own.items() if frame is not None}
     if "actions" in tables:
         provenance.pop("corporate actions", None)
-    rates = None if isinstance(risk_free, int | float) else _series(risk_free, "risk_free")
+    rates = None if isinstance(risk_free, int | float) else own_series(risk_free, "risk_free")
     chosen = BacktestSettings(
         strategy=strategy,
         costs=Costs() if costs is None else costs,
@@ -107,7 +107,7 @@ def backtest(
     if isinstance(benchmark, str):
         against = symbol_series(priced, benchmark, tables.get("actions", held))
     elif benchmark is not None:
-        against = _series(benchmark, "benchmark")
+        against = own_series(benchmark, "benchmark")
     result = run_backtest(
         priced,
         given.forecasts,
@@ -275,19 +275,3 @@ def _bars(bars: Any, told: ImportOptions) -> _Priced:
         provenance["corporate actions"] = f"{actions.height:,} of the store, of its raw prices"
     kind: Kind = getattr(bars, "kind", "polars")
     return _Priced(history.scan().collect(), provenance, kind, actions, history.spec.venue)
-
-
-def _series(values: Any, what: str) -> Series:
-    """A frame, or a pandas series with dates as its index, of values by date."""
-    if hasattr(values, "to_frame") and not hasattr(values, "columns"):
-        name = str(values.name) if values.name is not None else what
-        return Series(name, as_polars(values.to_frame("value").reset_index(), what))
-    return Series(what, as_polars(values, what))
-
-
-def _upto(series: pl.Series, height: int) -> pl.Series:
-    """The first values, and nulls where a series ends before: a ruined book stops there."""
-    missing = max(height - len(series), 0)
-    return pl.concat(
-        [series.head(height), pl.repeat(None, missing, dtype=series.dtype, eager=True)]
-    )

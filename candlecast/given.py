@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from backtest.figures.outside import Series
 from backtest.scores.brought import SIZES
 from backtest.scores.forecasts import FORECAST_COLUMNS
 from backtest.scores.reading import DATE_COLUMNS, usual_columns
@@ -43,6 +44,14 @@ def told_by_columns(frame: Any) -> Literal["weights", "orders", "signals"] | Non
 def own_table(frame: Any, what: str) -> pl.DataFrame:
     """A frame of one's own, its columns named as files' are."""
     return usual_columns(as_polars(frame, what))
+
+
+def own_series(values: Any, what: str) -> Series:
+    """A frame, or a pandas series with dates as its index, of values by date."""
+    if hasattr(values, "to_frame") and not hasattr(values, "columns"):
+        name = what if values.name is None else str(values.name)
+        return Series(name, as_polars(values.to_frame("value").reset_index(), what))
+    return Series(what, as_polars(values, what))
 
 
 def decided_by(scores: Any) -> Source:

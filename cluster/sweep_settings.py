@@ -27,6 +27,9 @@ class SweepRequest(BacktestRequest):
     """More combinations than this go to Ray."""
     address: str | None = None
     """Ray cluster to use, however few the combinations are."""
+    pieces: Path | None = None
+    """Folder of finished pieces, from which the same command goes on after an interruption.
+    Without: beside the table."""
     table: Path = Path("sweep.parquet")
     """Where every combination and its figures go."""
     page: Path = Path("sweep.html")

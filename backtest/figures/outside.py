@@ -9,12 +9,13 @@ Legend: T bars, V values of a series.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from backtest.fills.prices import price_table
+from backtest.fills.prices import PriceTable, price_table
 from backtest.scores.reading import as_times, usual_columns, when_column, with_numbers
 from market.errors import BacktestInputError
 
@@ -181,3 +182,32 @@ def _last_known(when_V: Time, axis: Axis) -> Int:
         last_T = np.append(day_T[1:] != day_T[:-1], True)
         key_T = np.where(last_T, day_T, day_T - 1)
     return np.searchsorted(when_V, key_T, side="right").astype(np.int64) - 1
+
+
+class Judging(NamedTuple):
+    """What accounts are measured by."""
+
+    periods: float
+    """Bars per year."""
+    rate_T: Float
+    """Yearly risk-free rate of each bar but the first."""
+    against: Benchmark | None
+    """The benchmark that was given."""
+
+
+def judging_on(
+    prices: PriceTable,
+    span: tuple[int, int],
+    periods: float,
+    risk_free: float,
+    benchmark: Series | None,
+    rates: Series | None,
+) -> Judging:
+    """The risk-free rate and the benchmark on the bars from span[0] to span[1]."""
+    walked = slice(span[0], span[1] + 1)
+    axis = Axis(prices.close_utc_T[walked], prices.labels_T[walked], prices.sessions_T[walked])
+    return Judging(
+        periods,
+        np.full(span[1] - span[0], risk_free) if rates is None else rates_on(rates, axis),
+        None if benchmark is None else benchmark_on(benchmark, axis),
+    )

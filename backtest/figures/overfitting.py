@@ -17,6 +17,8 @@ from market.errors import BacktestInputError
 
 Float = npt.NDArray[np.float64]
 EULER = 0.5772156649015329
+MOST_RANKED = 400_000_000
+"""Splits × configurations."""
 SAME = 11
 """Digits after the point of returns that make configurations differ."""
 _NORMAL = NormalDist()
@@ -118,12 +120,18 @@ def probability_of_overfitting(count_B: Float, sum_BC: Float, square_BC: Float) 
     Ties rank in the middle, and where several are best, each is as likely to be chosen. Where the
     chosen one is exactly at the median (ω = 1/2, possible for odd counts and ties) the split counts
     half, so that noise gives 1/2 for every number of configurations. Configurations should differ
-    and trade: see `distinct`.
+    and trade: see `distinct`. Of very many configurations MOST_RANKED ranks are made, in
+    evenly spaced splits; `splits` counts them.
     """
     n_blocks, n_configs = sum_BC.shape
     if n_configs < 2:
         raise BacktestInputError("overfitting needs at least two configurations to choose from")
     halves = list(combinations(range(n_blocks), n_blocks // 2))
+    if len(halves) * n_configs > MOST_RANKED:
+        # Evenly spaced from both ends: the complement of a split is its mirror image in the list.
+        count = max(MOST_RANKED // n_configs // 2, 8)
+        first_half = np.unique(np.linspace(0, len(halves) // 2 - 1, count).astype(int))
+        halves = [halves[i] for i in (*first_half, *(len(halves) - 1 - first_half[::-1]))]
     inside_SB = np.zeros((len(halves), n_blocks))
     for i, half in enumerate(halves):
         inside_SB[i, list(half)] = 1.0

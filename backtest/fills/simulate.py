@@ -8,7 +8,6 @@ Legend: T bars, N symbols of the price table, C configurations, K statistics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,12 +15,12 @@ import numpy.typing as npt
 import polars as pl
 
 from backtest.fills.costs import Costs
-from backtest.fills.inputs import MISS, ORDER, Inputs, Recorded, Targets, more_of
+from backtest.fills.inputs import MISS, ORDER, Recorded, Targets, more_of
 from backtest.fills.prices import PriceTable, kernel_inputs
 from backtest.fills.rules import KIND_WORDS, WORDS, Kind, Reason, Rules, configs
 from backtest.fills.simulation import Simulation
 from backtest.fills.stats import N_TOTALS, Total
-from backtest.fills.targets import check_targets, target_set
+from backtest.fills.targets import check_targets
 from backtest.fills.terms import Terms
 from market.errors import BacktestInputError
 
@@ -106,45 +105,17 @@ def simulate(
             "short": short_T,
         }
     ).with_columns(pl.col("close_utc").dt.replace_time_zone("UTC"))
-    orders = _orders(recorded.orders, prices)
+    orders = orders_frame(recorded.orders, prices)
     row_R = targets.row_R[(targets.row_R >= first_row) & (targets.row_R <= last_row)]
     fillable_R = row_R[row_R + rules.lag <= last_row]
     return Simulation(
         daily=daily,
         orders=orders,
-        rebalances=_rebalances(fillable_R, rules.lag, orders, equity_T, prices, first_row),
-        untraded=_untraded(recorded, prices),
+        rebalances=rebalances_frame(fillable_R, rules.lag, orders, equity_T, prices, first_row),
+        untraded=untraded_frame(recorded, prices),
         unfilled_decisions=len(row_R) - len(fillable_R),
         totals={total.name.lower(): float(totals[total]) for total in Total},
     )
-
-
-def shared_inputs(
-    targets: Targets,
-    prices: PriceTable,
-    many: Sequence[tuple[int, Costs, Rules, float]],
-    *,
-    terms: Terms | None = None,
-    bars_per_year: float = 252.0,
-) -> Inputs:
-    """Kernel inputs that serve every configuration; each target set is checked against its own
-    rules. All configurations must share one fill price."""
-    fills = {rules.fill for _, _, rules, _ in many}
-    if len(fills) != 1:
-        raise BacktestInputError(f"configurations fill at {', '.join(sorted(fills))}: choose one")
-    for at, short, leverage in sorted({(s, r.short, r.leverage) for s, _, r, _ in many}):
-        check_targets(target_set(targets, at), prices, Rules(short=short, leverage=leverage))
-    rules = Rules(
-        fill=fills.pop(),
-        inside_bar=any(rules.inside_bar for _, _, rules, _ in many),
-        participation=max(rules.participation for _, _, rules, _ in many),
-        lag=1,
-    )
-    costs = Costs(
-        slippage_volatility=max(costs.slippage_volatility for _, costs, _, _ in many),
-        impact=max(costs.impact for _, costs, _, _ in many),
-    )
-    return kernel_inputs(prices, costs, rules, terms=terms, bars_per_year=bars_per_year)
 
 
 def _shorts(filled: Any, prices: PriceTable, first_row: int, n_rows: int) -> Float:
@@ -157,7 +128,7 @@ def _shorts(filled: Any, prices: PriceTable, first_row: int, n_rows: int) -> Flo
     return total_T
 
 
-def _orders(filled: Any, prices: PriceTable) -> pl.DataFrame:
+def orders_frame(filled: Any, prices: PriceTable) -> pl.DataFrame:
     decided_M, row_M = filled["decided"], filled["row"]
     payout_M = filled["kind"] == Kind.PAYOUT
     as_of_M = np.where(decided_M < 0, np.datetime64("NaT"), prices.close_utc_T[decided_M])
@@ -183,7 +154,7 @@ def _orders(filled: Any, prices: PriceTable) -> pl.DataFrame:
     ).with_columns(pl.col("as_of", "close_utc").dt.replace_time_zone("UTC"))
 
 
-def _rebalances(
+def rebalances_frame(
     row_R: Int, lag: int, orders: pl.DataFrame, equity_T: Float, prices: PriceTable, first_row: int
 ) -> pl.DataFrame:
     """One row per decision that filled; carried orders count with their decision."""
@@ -212,7 +183,7 @@ def _rebalances(
     )
 
 
-def _untraded(recorded: Recorded, prices: PriceTable) -> pl.DataFrame:
+def untraded_frame(recorded: Recorded, prices: PriceTable) -> pl.DataFrame:
     """Misses as a frame. A buy that was merely cut to the cash left is not a miss."""
     misses, orders = recorded.misses, recorded.orders
     place = len(prices.symbols)

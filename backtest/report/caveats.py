@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 
 from backtest.figures.metrics import Time
+from backtest.figures.noise import NOISY, sampling_noise
 from backtest.figures.outside import Benchmark
 from backtest.fills.prices import PriceTable
 from backtest.report.words import day
 from backtest.results import Book
-from backtest.scores.forecasts import sampling_variance
 from backtest.settings import BacktestSettings
 from market.actions.suspects import find_suspects
 from market.actions.table import no_actions
@@ -166,6 +166,12 @@ def _fills(settings: BacktestSettings) -> str:
             "Sizes are computed from the prices of the fill bar, as vectorbt does, so the shares "
             "bought depend on a price known only at the fill"
         )
+    elif settings.compat == "qlib":
+        size = (
+            "Sizes are 95% of the cash after the sales, spread over the names to buy at the prices "
+            "of the fill bar, and limits are judged by that day's close, as Qlib does: both are "
+            "known only later"
+        )
     else:
         size = "Shares are fixed from the equity and the closes of the decision"
     volume = (
@@ -187,6 +193,8 @@ def _money(settings: BacktestSettings) -> str:
     )
     if settings.compat == "vectorbt":
         order = "the biggest sell goes first, the biggest buy last"
+    elif settings.compat == "qlib":
+        order = "sells go first, then buys as Qlib ranks them"
     else:
         order = "sells go first, then buys from the best score down"
     return (
@@ -279,23 +287,11 @@ def _prices(rows: pl.DataFrame, scores: pl.DataFrame, prices: PriceTable) -> lis
     return found
 
 
-NOISY = 0.25
-"""Share of sampling error in the scores from which a reader is warned."""
-
-
 def _noise(rows: pl.DataFrame, horizon: int, settings: BacktestSettings) -> list[str]:
     """How much of the spread of expected returns is that of few paths."""
-    if settings.score.removeprefix("-") != "expected_return" or "close_std" not in rows.columns:
+    if settings.score.removeprefix("-") != "expected_return":
         return []
-    value = pl.col("close_mean") / pl.col("last_close") - 1
-    share = (
-        rows.filter(pl.col("step") == horizon)
-        .group_by("as_of")
-        .agg((sampling_variance().mean() / value.var()).alias("share"))["share"]
-        .drop_nulls()
-        .drop_nans()
-        .to_numpy()
-    )
+    share = sampling_noise(rows, horizon)["share"].to_numpy()
     if not len(share):
         return []
     usual, most = float(np.median(share)), float(share.max())

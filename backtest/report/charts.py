@@ -15,6 +15,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from backtest.figures.metrics import drawdown
+from backtest.figures.noise import NOISY
 from backtest.report.style import EQUAL, GAIN, GIVEN, HOLD, LOSS, SHADE, STRATEGY, ZERO, styled
 from backtest.report.time_axis import thinned, without_gaps, words
 from backtest.results import BacktestResult, Book, Fan
@@ -62,6 +63,24 @@ def drawdowns(result: BacktestResult) -> go.Figure:
     _shade(figure, result)
     styled(figure, "Below the peak", tickformat=".0%")
     return without_gaps(figure, result.strategy.daily["timestamp"].to_numpy())
+
+
+def noise(result: BacktestResult) -> go.Figure:
+    """Share of sampling error in the expected returns of each date; drawn up to 1."""
+    assert result.noise is not None
+    share = result.noise["share"].clip(0, 1).to_numpy()
+    figure = go.Figure()
+    figure.add_scatter(
+        x=words(result.noise["as_of"].dt.replace_time_zone(None).to_numpy()),
+        y=share.astype(np.float32),
+        name="Sampling error",
+        mode="lines+markers" if len(share) < 60 else "lines",
+        line={"color": LOSS, "width": 1.6},
+        hovertemplate="%{y:.0%}",
+    )
+    figure.add_hline(y=NOISY, line={"color": ZERO, "width": 1, "dash": "dot"})
+    styled(figure, "Share", tickformat=".0%").update_layout(showlegend=False)
+    return figure.update_yaxes(range=[0, max(float(share.max()), 2 * NOISY) * 1.05])
 
 
 def trading(result: BacktestResult) -> go.Figure:

@@ -14,9 +14,12 @@ from backtest.report import style
 from backtest.report.embedded import data_block
 from backtest.report.page import as_html, css, plotly_js, template, write_page
 from backtest.report.words import trials
-from backtest.sweep import SweepPlan, SweepResult
+from backtest.sweep import SweepPlan
+from backtest.sweep_result import SweepResult
 from market.errors import ConfigError
 
+MOST_DRAWN = 1_500
+"""Points of the line of all combinations."""
 SHOWN = 20
 COLOURS = [
     [0, "rgba(239,68,68,0.75)"],
@@ -122,10 +125,11 @@ def _heat(result: SweepResult, axes: tuple[str, str]) -> go.Figure:
 def _sharpes(result: SweepResult) -> go.Figure:
     """Sharpe ratios of all combinations, sorted."""
     value = np.sort(result.table["sharpe"].drop_nans().to_numpy())[::-1]
+    drawn = np.unique(np.linspace(0, len(value) - 1, min(len(value), MOST_DRAWN)).astype(int))
     figure = go.Figure()
     figure.add_scatter(
-        x=np.arange(1, len(value) + 1),
-        y=value,
+        x=drawn + 1,
+        y=value[drawn],
         mode="lines",
         line={"color": style.STRATEGY, "width": 2},
         fill="tozeroy",

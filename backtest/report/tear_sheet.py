@@ -85,6 +85,9 @@ def render(result: BacktestResult) -> str:
         if result.quantiles.height
         else None,
         decay=as_html(charts.decay(result), "decay", 290) if result.decay.height else None,
+        noise=as_html(charts.noise(result), "noise", 220)
+        if result.noise is not None and result.noise.height
+        else None,
         trading=as_html(charts.trading(result), "trading", 380),
         ic=as_html(charts.information_coefficient(result), "ic", 300),
         fans=[as_html(charts.fan(chart), f"fan-{i}", 290) for i, chart in enumerate(result.fans)],

@@ -7,6 +7,8 @@ Legend: T bars.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ import plotly.graph_objects as go
 
 Time = npt.NDArray[np.datetime64]
 
+TICKS = 5
+"""Labels of an axis; more do not fit on a telephone."""
 MOST_POINTS = 4_000
 """Points of a drawn line; of more bars, the last of each session or of each stretch is drawn."""
 
@@ -40,33 +44,54 @@ def words(labels_T: Time) -> list[str]:
 
 
 def without_gaps(figure: go.Figure, labels_T: Time) -> go.Figure:
-    """Leave out of the axes when the market was closed; intraday bars alone need it."""
-    breaks = closed_hours(labels_T)
-    return figure.update_xaxes(rangebreaks=breaks) if breaks else figure
+    """Leave out of the axes when the market was closed; intraday bars alone need it.
 
-
-def closed_hours(labels_T: Time) -> list[dict[str, Any]]:
-    """plotly's rangebreaks of intraday labels: nights, weekends and the other days without bars.
-
-    Nothing for daily bars, and for a market that is open around the clock.
+    Every label drawn is a category, in order of time, so that each bar is as wide as any other.
+    labels_T: of all bars.
     """
+    if not closes(labels_T):
+        return figure
+    drawn = sorted({str(x) for trace in figure.data if trace.x is not None for x in trace.x})
+    if not drawn:
+        return figure
+    for shape in figure.layout.shapes:
+        if not str(shape.xref).endswith("domain"):
+            shape.update(x0=_nearest(drawn, shape.x0), x1=_nearest(drawn, shape.x1))
+    days = sorted({label[:10] for label in drawn})
+    starts = [next(x for x in drawn if x[:10] == day) for day in days[:: -(-len(days) // TICKS)]]
+    if len(days) < 3:
+        starts = drawn[:: -(-len(drawn) // TICKS)]
+    return figure.update_xaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=drawn,
+        tickmode="array",
+        tickvals=starts,
+        ticktext=[_short(x, days) for x in starts],
+        tickangle=0,
+    )
+
+
+def _short(label: str, days: list[str]) -> str:
+    """The time of day, the day or the month, by how long the axis is."""
+    when = datetime.fromisoformat(label)
+    form = "%H:%M" if len(days) < 3 else "%d %b" if len(days) < 260 else "%b %Y"
+    return when.strftime(form)
+
+
+def _nearest(drawn: list[str], when: Any) -> str:
+    """The last label drawn that is not after an instant, or the first."""
+    text = str(np.datetime64(when, "m"))
+    return drawn[max(bisect_right(drawn, text) - 1, 0)]
+
+
+def closes(labels_T: Time) -> bool:
+    """Whether these are intraday bars of a market that is not open around the clock."""
     minutes = labels_T.astype("datetime64[m]")
     days = minutes.astype("datetime64[D]")
     of_day = (minutes - days).astype(np.int64)
-    step = np.diff(minutes).astype(np.int64)
     if len(minutes) < 2 or not of_day.any():
-        return []
-    bar = float(np.median(step))
-    opened, closed = float(of_day.min()), float(of_day.max()) + bar
-    every = np.arange(days[0], days[-1] + 1)
-    weekend = (every.astype(np.int64) + 3) % 7 >= 5
-    there = np.isin(every, days)
-    breaks: list[dict[str, Any]] = []
-    if closed - opened < 24 * 60 - bar:
-        breaks.append({"bounds": [closed / 60, opened / 60], "pattern": "hour"})
-    if weekend.any() and not there[weekend].any():
-        breaks.append({"bounds": ["sat", "mon"]})
-        there |= weekend
-    if breaks and not there.all():
-        breaks.append({"values": np.datetime_as_string(every[~there], unit="D").tolist()})
-    return breaks
+        return False
+    bar = float(np.median(np.diff(minutes).astype(np.int64)))
+    longest = float(np.diff(minutes).astype(np.int64).max())
+    return float(of_day.max() - of_day.min()) + bar < 24 * 60 - bar or longest > 24 * 60

@@ -50,7 +50,8 @@ def rolled(result: BacktestResult) -> go.Figure:
 
 
 def exposures(result: BacktestResult) -> go.Figure:
-    """Longs above zero, shorts below, over equity; and their sum."""
+    """Longs above zero, shorts below, over equity; and their sum. Where not every bar is drawn,
+    means of the bars in between: what is held over the day counts, not what is held at its end."""
     daily = result.strategy.daily
     labels_T = daily["timestamp"].to_numpy()
     drawn = thinned(labels_T)
@@ -67,7 +68,7 @@ def exposures(result: BacktestResult) -> go.Figure:
     for name, curve_T, colour, fill in curves:
         figure.add_scatter(
             x=words(labels_T[drawn]),
-            y=curve_T[drawn].astype(np.float32),
+            y=_means(curve_T, drawn).astype(np.float32),
             name=name,
             mode="lines",
             line={"color": colour, "width": 1.4},
@@ -78,6 +79,15 @@ def exposures(result: BacktestResult) -> go.Figure:
     figure.add_hline(y=0, line={"color": ZERO, "width": 1})
     styled(figure, "Over equity", tickformat=".0%").update_layout(showlegend=len(curves) > 1)
     return without_gaps(figure, labels_T)
+
+
+def _means(value_T: Float, drawn: npt.NDArray[np.int64]) -> Float:
+    """Mean of the bars after the point drawn before, up to each point drawn."""
+    if len(drawn) == len(value_T):
+        return value_T
+    begins = np.append(0, drawn[:-1] + 1)
+    means: Float = np.add.reduceat(value_T, begins) / np.diff(np.append(begins, len(value_T)))
+    return means
 
 
 def histogram(result: BacktestResult) -> go.Figure:

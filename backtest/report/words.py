@@ -32,6 +32,8 @@ def headline(result: BacktestResult) -> list[Row]:
         return Row(label, note, tuple(show(metrics) for metrics in books))
 
     def sharpe(metrics: Metrics) -> str:
+        if math.isnan(metrics.sharpe):
+            return NOTHING
         return f"{number(metrics.sharpe)} ± {number(metrics.sharpe_error)}"
 
     return [
@@ -66,7 +68,7 @@ def headline(result: BacktestResult) -> list[Row]:
             f"mean over volatility of what is beyond {against}",
             lambda m: number(m.information_ratio),
         ),
-        row("Turnover", "portfolios replaced per year", lambda m: f"{number(m.turnover)} {TIMES}"),
+        row("Turnover", "portfolios replaced per year", lambda m: times(m.turnover)),
         row(
             "Cost drag",
             "commission, slippage, impact, borrowing, per year",
@@ -187,6 +189,10 @@ def what_is_traded(result: BacktestResult) -> str:
 
 def amount(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:,.0f}"
+
+
+def times(value: float) -> str:
+    return NOTHING if math.isnan(value) else f"{number(value)} {TIMES}"
 
 
 def money(value: float) -> str:

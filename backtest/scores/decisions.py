@@ -24,7 +24,7 @@ from backtest.scores.brought import (
 )
 from backtest.scores.calendar import rebalance_rows
 from backtest.scores.forecasts import horizon_of, score_column, select_forecasts
-from backtest.scores.momentum import momentum_scores, unscored
+from backtest.scores.momentum import momentum_matrix, momentum_rows, momentum_scores, unscored
 from backtest.scores.own import user_scores
 from backtest.settings import BacktestSettings
 from market.errors import BacktestInputError
@@ -66,6 +66,51 @@ class Decisions:
         return out
 
 
+@dataclass(frozen=True)
+class Momentum:
+    """Scores by past return, made when asked for."""
+
+    prices: PriceTable
+    row_D: Int
+    bars: int
+    skip: int
+
+    def matrix(self, column: str) -> Float:
+        """The scores (D, N); of anything else there is none."""
+        if column != "score":
+            return np.broadcast_to(np.nan, (len(self.row_D), len(self.prices.symbols)))
+        return momentum_matrix(self.prices, self.row_D, self.bars, self.skip)
+
+
+Signal = Decisions | Momentum
+"""Scores on the bar axis: prices, row_D and matrix of both mean the same."""
+
+
+def signal_of(
+    bars: pl.DataFrame,
+    settings: BacktestSettings,
+    prices: PriceTable | None = None,
+    *,
+    forecasts: pl.DataFrame | None = None,
+    scores: pl.DataFrame | None = None,
+    path_stats: pl.DataFrame | None = None,
+    actions: pl.DataFrame | None = None,
+) -> Signal:
+    """As `decide`, but momentum is not made yet. prices: of an earlier signal of the same bars and
+    source, laid out once for all."""
+    if forecasts is None and scores is None and settings.momentum is not None:
+        if prices is None:
+            names = bars["symbol"].unique().sort().to_list()
+            prices = _prices(bars, names, settings, actions)
+        length, skip = settings.momentum, settings.momentum_skip
+        row_D = momentum_rows(prices, _calendar_rows(prices, settings), length, skip)
+        return Momentum(prices, row_D, length, skip)
+    return decide(
+        bars, settings, forecasts=forecasts, scores=scores, path_stats=path_stats, actions=actions,
+        prices=prices,
+    )  # fmt: skip
+
+
 def decide(
     bars: pl.DataFrame,
     settings: BacktestSettings,
@@ -75,10 +120,12 @@ def decide(
     path_stats: pl.DataFrame | None = None,
     actions: pl.DataFrame | None = None,
     brought: tuple[Kind, pl.DataFrame] | None = None,
+    prices: PriceTable | None = None,
 ) -> Decisions:
     """Scores of the one source given, on the dates the calendar keeps; or what is `brought`.
 
-    actions: of raw prices, see `PriceTable.with_actions`.
+    actions: of raw prices, see `PriceTable.with_actions`. prices: of these bars and this source,
+    where they are laid out already.
     Raises BacktestInputError as `scores.forecasts` and `scores.own` do, and where none is left.
     """
     if forecasts is not None:
@@ -86,7 +133,7 @@ def decide(
         rows = select_forecasts(forecasts, settings)
         horizon = horizon_of(rows, settings)
         frame = score_column(rows, horizon, settings.score)
-        prices = _prices(bars, _names(frame), settings, actions)
+        prices = prices or _prices(bars, _names(frame), settings, actions)
         return _kept(frame, prices, settings, horizon, rows, str(rows["model_id"][0]))
     if brought is not None:
         return _brought(bars, settings, *brought, actions)
@@ -94,19 +141,13 @@ def decide(
         frame = user_scores(scores, bars, on_closed=settings.on_closed)
         left_out = scores.height - frame.height
         frame = _within(frame, settings)
-        prices = _prices(bars, _names(frame), settings, actions)
+        prices = prices or _prices(bars, _names(frame), settings, actions)
         made = _kept(frame, prices, settings, None, None, "own scores")
         return replace(made, left_out=left_out)
     if settings.momentum is None and settings.strategy.plugin is None:
         raise BacktestInputError("no scores: give forecasts, scores or a momentum")
-    prices = _prices(bars, bars["symbol"].unique().sort().to_list(), settings, actions)
-    allowed = np.ones(len(prices.sessions_T), np.bool_)
-    if settings.start is not None:
-        allowed &= prices.sessions_T >= np.datetime64(settings.start, "D")
-    if settings.end is not None:
-        allowed &= prices.sessions_T <= np.datetime64(settings.end, "D")
-    every = "weekly" if settings.rebalance is None else settings.rebalance
-    row_D = rebalance_rows(prices.sessions_T, np.flatnonzero(allowed).astype(np.int64), every)
+    prices = prices or _prices(bars, bars["symbol"].unique().sort().to_list(), settings, actions)
+    row_D = _calendar_rows(prices, settings)
     if settings.momentum is None:
         frame, name = unscored(prices, row_D), f"strategy {settings.strategy.plugin}"
     else:
@@ -114,6 +155,17 @@ def decide(
         name = f"momentum {settings.momentum}:{settings.momentum_skip}"
     each = settings.model_copy(update={"rebalance": "each"})
     return _kept(frame, prices, each, None, None, name)
+
+
+def _calendar_rows(prices: PriceTable, settings: BacktestSettings) -> Int:
+    """Rows within start and end that the calendar keeps: weekly unless told."""
+    allowed = np.ones(len(prices.sessions_T), np.bool_)
+    if settings.start is not None:
+        allowed &= prices.sessions_T >= np.datetime64(settings.start, "D")
+    if settings.end is not None:
+        allowed &= prices.sessions_T <= np.datetime64(settings.end, "D")
+    every = "weekly" if settings.rebalance is None else settings.rebalance
+    return rebalance_rows(prices.sessions_T, np.flatnonzero(allowed).astype(np.int64), every)
 
 
 def _with_path_stats(forecasts: pl.DataFrame, stats: pl.DataFrame | None) -> pl.DataFrame:

@@ -13,11 +13,14 @@ Int = npt.NDArray[np.int64]
 
 
 def momentum_scores(prices: PriceTable, row_D: Int, bars: int, skip: int) -> pl.DataFrame:
-    """close[t − skip] / close[t − bars] − 1 at each decision row t; reads nothing after t.
+    """A row per name and decision that has a momentum, see `momentum_matrix`."""
+    row_D = momentum_rows(prices, row_D, bars, skip)
+    value_DN = momentum_matrix(prices, row_D, bars, skip)
+    return _frame(prices, row_D, value_DN, np.isfinite(value_DN))
 
-    Only names with a bar at t, and closes at both ends, get a row (Jegadeesh & Titman 1993 skip the
-    most recent month: bars 252, skip 21 on daily bars).
-    """
+
+def momentum_rows(prices: PriceTable, row_D: Int, bars: int, skip: int) -> Int:
+    """The decision rows with enough bars before them. Raises BacktestInputError without any."""
     if not 0 <= skip < bars:
         raise BacktestInputError(f"momentum of {bars} bars with skip {skip}: rule 0 <= skip < bars")
     row_D = row_D[row_D >= bars]
@@ -26,10 +29,21 @@ def momentum_scores(prices: PriceTable, row_D: Int, bars: int, skip: int) -> pl.
             f"momentum of {bars} bars needs as many before the first decision; the bars given end "
             f"{prices.sessions_T[-1]}. Load earlier bars, or choose fewer."
         )
+    return row_D
+
+
+def momentum_matrix(
+    prices: PriceTable, row_D: Int, bars: int, skip: int
+) -> npt.NDArray[np.float64]:
+    """close[t − skip] / close[t − bars] − 1 at each decision row t, (D, N); reads nothing after t.
+
+    NaN for names without a bar at t or a close at either end (Jegadeesh & Titman 1993 skip the most
+    recent month: bars 252, skip 21 on daily bars).
+    """
     total_TN = prices.total_marks
     value_DN = total_TN[row_D - skip] / total_TN[row_D - bars] - 1
-    known_DN = np.isfinite(value_DN) & np.isfinite(prices.close_TN[row_D])
-    return _frame(prices, row_D, value_DN, known_DN)
+    value_DN[~(np.isfinite(value_DN) & np.isfinite(prices.close_TN[row_D]))] = np.nan
+    return value_DN
 
 
 def unscored(prices: PriceTable, row_D: Int) -> pl.DataFrame:

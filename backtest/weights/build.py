@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from backtest.fills.inputs import Targets
 from backtest.fills.prices import known_returns
-from backtest.scores.decisions import Decisions
+from backtest.scores.decisions import Signal
 from backtest.weights.risk import volatility_and_beta, window_returns
 from backtest.weights.settings import Signals, StrategySettings
 from backtest.weights.strategies import build_targets
@@ -23,7 +23,7 @@ Int = npt.NDArray[np.int64]
 
 
 def targets_of(
-    decisions: Decisions,
+    decisions: Signal,
     strategy: StrategySettings,
     periods: float,
     groups: dict[str, str] | None = None,
@@ -56,7 +56,7 @@ def targets_of(
     )
 
 
-def _deviations(decisions: Decisions) -> Float:
+def _deviations(decisions: Signal) -> Float:
     deviation_DN = decisions.matrix("deviation")
     if not np.isfinite(deviation_DN).any():
         raise BacktestInputError(
@@ -67,7 +67,7 @@ def _deviations(decisions: Decisions) -> Float:
 
 
 def _group_numbers(
-    strategy: StrategySettings, decisions: Decisions, groups: dict[str, str] | None
+    strategy: StrategySettings, decisions: Signal, groups: dict[str, str] | None
 ) -> Int | None:
     if groups is None:
         if strategy.max_group:

@@ -23,7 +23,7 @@ import polars as pl
 from backtest.fills.inputs import Targets
 from backtest.fills.prices import PriceTable
 from backtest.fills.targets import one_set, starts
-from backtest.scores.decisions import Decisions
+from backtest.scores.decisions import Signal
 from market.errors import BacktestInputError, ConfigError
 from market.plugins import one_line, plugins
 
@@ -90,7 +90,7 @@ def strategy_named(name: str) -> Strategy:
     return found  # type: ignore[no-any-return]
 
 
-def plugin_targets(made: Decisions, function: Strategy) -> Targets:
+def plugin_targets(made: Signal, function: Strategy) -> Targets:
     """Decisions of a function of views, audited: some are made again with all later bars spoiled.
 
     Raises BacktestInputError for weights that are not numbers, for unknown symbols, and for a
@@ -137,7 +137,7 @@ def _frame(made: Any) -> pl.DataFrame:
 
 
 def _decide(
-    made: Decisions, prices: PriceTable, function: Strategy, count: int
+    made: Signal, prices: PriceTable, function: Strategy, count: int
 ) -> list[dict[str, float]]:
     score_DN = made.matrix("score")
     known = set(prices.symbols)
@@ -196,7 +196,7 @@ def _spoiled(prices: PriceTable, row: int) -> PriceTable:
     )
 
 
-def _same(decided: list[dict[str, float]], again: list[dict[str, float]], made: Decisions) -> None:
+def _same(decided: list[dict[str, float]], again: list[dict[str, float]], made: Signal) -> None:
     for d, (before, after) in enumerate(zip(decided, again, strict=True)):
         if before != after:
             session = made.prices.sessions_T[made.row_D[d]]

@@ -6,12 +6,14 @@ Computes nothing itself; heavy modules load inside the command.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
 
-from backtest.sweep import SweepResult
+from backtest.sweep_result import SweepResult
 from cluster.commands.options import add, from_settings
 from cluster.commands.output import Output
 from cluster.sweep_settings import SweepRequest
@@ -39,15 +41,15 @@ def sweep(request: SweepRequest, output: Output) -> None:
     with output.console.status("reading"):
         loaded = load(request)
     begun = time.monotonic()
-    with output.console.status("sweeping (the first run on a machine compiles for some 20 s)"):
-        plan, result = run_sweep(request, loaded)
+    with _shown(output.console) as progress:
+        plan, result = run_sweep(request, loaded, progress)
     seconds = time.monotonic() - begun
     request.table.parent.mkdir(parents=True, exist_ok=True)
     if request.table.suffix == ".csv":
         result.table.write_csv(request.table)
     else:
         result.table.write_parquet(request.table)
-    best = plan.settings[result.best].model_copy(
+    best = plan.settings_at(result.best).model_copy(
         update={
             "trials": result.trials,
             "trials_variance": result.sharpe_variance,
@@ -71,6 +73,25 @@ def sweep(request: SweepRequest, output: Output) -> None:
         output.line(caveat)
     for name, path in files.items():
         output.line(f"{name}: {path}")
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, where there is a terminal; what was kept of an earlier run is told."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("sweeping", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("sweeping", total=None)
+        told: list[int] = []
+
+        def progress(done: int, total: int) -> None:
+            if not told and done:
+                console.print(f"{done:,} of {total:,} were done before", highlight=False)
+            told.append(done)
+            bar.update(task, completed=done, total=total)
+
+        yield progress
 
 
 def _venue(loaded: dict[str, Any]) -> tuple[str, ...]:

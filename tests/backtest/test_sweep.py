@@ -11,10 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backtest import BacktestSettings, run_backtest
+from backtest import BacktestSettings, run_backtest, sweep
 from backtest.figures import metrics
 from backtest.report.sweep_page import write_sweep_page
-from backtest.sweep import SweepPlan, collect, evaluate, expand, plan_sweep
+from backtest.sweep import SweepPlan, evaluate, plan_sweep
+from backtest.sweep_grid import expand
+from backtest.sweep_result import collect
 from market.errors import ConfigError
 from tests.backtest.made_up import Market, random_market, random_scores
 
@@ -54,10 +56,10 @@ def one_thread() -> Iterator[None]:
 def test_every_point_is_the_backtest_of_its_settings(
     market: Market, table: pl.DataFrame, plan: SweepPlan
 ) -> None:
-    result = collect(plan, [evaluate(plan, part) for part in plan.parts])
+    result = collect(plan, *evaluate(plan))
     assert result.table.height == len(plan.points) == 32
     for i in (0, 5, 13, 31):
-        single = run_backtest(market.bars, table, plan.settings[i])
+        single = run_backtest(market.bars, table, plan.settings_at(i))
         days = single.strategy.daily.filter(
             pl.col("timestamp").is_between(*(pl.lit(label) for label in plan.span))
         )
@@ -70,25 +72,28 @@ def test_every_point_is_the_backtest_of_its_settings(
         }
 
 
-def test_threads_and_chunks_change_nothing(plan: SweepPlan, one_thread: None) -> None:
-    for part in plan.parts:
-        numba.set_num_threads(1)
-        alone = evaluate(plan, part)
-        numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
-        whole = evaluate(plan, part)
-        pieces = [evaluate(plan, part, slice(i, i + 3)) for i in range(0, len(part.configs), 3)]
-        for k in (0, 1):
-            assert whole[k].tobytes() == alone[k].tobytes()
-            assert whole[k].tobytes() == np.concatenate([p[k] for p in pieces]).tobytes()
+def test_threads_and_chunks_change_nothing(
+    plan: SweepPlan, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numba.set_num_threads(1)
+    alone = evaluate(plan)
+    numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
+    whole = evaluate(plan)
+    pieces = [evaluate(plan, slice(i, i + 3)) for i in range(0, len(plan.points), 3)]
+    monkeypatch.setattr(sweep, "MOST_ENTRIES", 50)
+    sparing = evaluate(plan)
+    for k in (0, 1):
+        assert whole[k].tobytes() == alone[k].tobytes() == sparing[k].tobytes()
+        assert whole[k].tobytes() == np.concatenate([p[k] for p in pieces]).tobytes()
 
 
 def test_trials_are_carried_on(market: Market, table: pl.DataFrame, plan: SweepPlan) -> None:
-    evaluated = [evaluate(plan, part) for part in plan.parts]
-    result = collect(plan, evaluated, earlier_trials=968)
+    evaluated = evaluate(plan)
+    result = collect(plan, *evaluated, earlier_trials=968)
     assert result.trials == 1000
-    few = collect(plan, evaluated)
+    few = collect(plan, *evaluated)
     assert few.deflated_sharpe > result.deflated_sharpe
-    best = plan.settings[result.best].model_copy(
+    best = plan.settings_at(result.best).model_copy(
         update={"trials": 1000, "trials_variance": result.sharpe_variance}
     )
     again = run_backtest(market.bars, table, best)
@@ -125,7 +130,7 @@ def test_a_point_out_of_range_is_named(market: Market, table: pl.DataFrame) -> N
 
 
 def test_the_page_shows_trials_heat_and_overfitting(plan: SweepPlan, tmp_path: Path) -> None:
-    result = collect(plan, [evaluate(plan, part) for part in plan.parts], earlier_trials=5)
+    result = collect(plan, *evaluate(plan), earlier_trials=5)
     page = write_sweep_page(
         result, plan, tmp_path / "deep" / "sweep.html", title="<b>T</b>", heat=("k", "fill"),
         caveats=["SUSPECTED SPLITS: <one>"],

@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 
 from backtest import BacktestSettings
-from backtest.sweep import SweepPlan, evaluate, expand, plan_sweep
+from backtest.sweep import evaluate, plan_sweep
+from backtest.sweep_grid import expand
+from cluster.commands.backtest import load
 from cluster.settings import load_settings
-from cluster.sweep import on_ray
+from cluster.sweep import on_ray, run_sweep
 from cluster.sweep_settings import SweepRequest
 from market.errors import ConfigError
 from market.lake.history import MarketHistory
@@ -22,11 +24,52 @@ from tests.cluster.conftest import Outcome
 def test_a_sweep_on_ray_gives_the_same_bits(store: Path, local_ray: None) -> None:
     bars = MarketHistory.open(store).scan().collect()
     points = expand({"k": [2, 3, 4], "slippage_bps": [0, 5], "fill": ["open", "close"]})
-    plan: SweepPlan = plan_sweep(BacktestSettings(momentum=20), points, bars, blocks=4)
-    here = [evaluate(plan, part) for part in plan.parts]
-    there = on_ray(plan, chunk=4)
-    for ours, theirs in zip(here, there, strict=True):
-        assert [a.tobytes() for a in ours] == [np.ascontiguousarray(b).tobytes() for b in theirs]
+    plan = plan_sweep(BacktestSettings(momentum=20), points, bars, blocks=4)
+    here = evaluate(plan)
+    there = dict(on_ray(plan, [0, 5, 10], 5))
+    for k in (0, 1):
+        pieces = np.concatenate([there[i][k] for i in (0, 5, 10)])
+        assert here[k].tobytes() == pieces.tobytes()
+
+
+def test_an_interrupted_sweep_goes_on_and_says_the_same(store: Path, tmp_path: Path) -> None:
+    request = SweepRequest(
+        store=store, momentum=20, blocks=4, table=tmp_path / "sweep.parquet",
+        grid={"k": list(range(1, 11)), "lag": [1, 2], "weighting": ["equal", "score"]},
+    )  # fmt: skip
+    loaded = load(request)
+    whole = run_sweep(request, loaded)[1]
+    assert not list((tmp_path / "sweep.pieces").glob("*.npy")), "a finished sweep keeps no pieces"
+
+    def stop_after(first: int) -> Callable[[int, int], None]:
+        def progress(done: int, total: int) -> None:
+            if done > first:
+                raise KeyboardInterrupt
+
+        return progress
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(request, loaded, stop_after(0))
+    kept = sorted((tmp_path / "sweep.pieces").glob("*.npy"))
+    assert len(kept) == 1
+    counts: list[int] = []
+    again = run_sweep(request, loaded, lambda done, total: counts.append(done))[1]
+    assert counts == [20, 40]
+    assert again.table.equals(whole.table)
+    assert again.overfitting.probability == whole.overfitting.probability
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(request, loaded, stop_after(0))
+    kept[0].write_bytes(kept[0].read_bytes()[:-9])
+    counts.clear()
+    run_sweep(request, loaded, lambda done, total: counts.append(done))
+    assert counts == [0, 20, 40], "a damaged piece is made again"
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(request, loaded, stop_after(0))
+    other = request.model_copy(update={"seed": 1})
+    counts.clear()
+    run_sweep(other, loaded, lambda done, total: counts.append(done))
+    assert counts[0] == 0, "another sweep's pieces are not taken"
 
 
 def test_the_command_writes_table_page_and_tear_sheet(

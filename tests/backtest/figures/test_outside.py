@@ -12,7 +12,9 @@ import pytest
 from backtest import BacktestResult, BacktestSettings, run_backtest
 from backtest.currency import with_currency
 from backtest.figures.outside import Axis, Series, benchmark_on, rates_on, symbol_series
-from backtest.sweep import collect, evaluate, expand, plan_sweep
+from backtest.sweep import evaluate, plan_sweep
+from backtest.sweep_grid import expand
+from backtest.sweep_result import collect
 from market.errors import BacktestInputError
 from tests.field.backtest.helper import FREE_FLAT, bars, days, scores, walk
 
@@ -118,8 +120,8 @@ def test_ratios_are_beyond_the_risk_free_rate() -> None:
 def test_a_sweep_ranks_by_what_is_beyond_it() -> None:
     base = BacktestSettings(**FREE_FLAT, risk_free=0.04)
     plan = plan_sweep(base, expand({"k": [1, 2]}), MARKET, scores=SCORES, blocks=4)
-    found = collect(plan, [evaluate(plan, part) for part in plan.parts])
-    alone = run_backtest(MARKET, None, plan.settings[1], scores=SCORES).strategy.metrics
+    found = collect(plan, *evaluate(plan))
+    alone = run_backtest(MARKET, None, plan.settings_at(1), scores=SCORES).strategy.metrics
     assert found.table["sharpe"][1] == pytest.approx(alone.sharpe)
     assert found.table["sortino"][1] == pytest.approx(alone.sortino)
 

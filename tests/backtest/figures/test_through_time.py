@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import date
 
 import numpy as np
+import plotly.graph_objects as go
 import polars as pl
 import pytest
 
 from backtest.figures import metrics
 from backtest.figures.ranking import ic_decay, quantile_returns
 from backtest.figures.through_time import monthly_profit, rolling, worst_falls, yearly
-from backtest.report.time_axis import MOST_POINTS, closed_hours, thinned, words
+from backtest.report.time_axis import MOST_POINTS, closes, thinned, without_gaps, words
 
 DAYS = np.arange("2020-01-01", "2023-01-01", dtype="datetime64[D]")
 
@@ -83,14 +84,20 @@ def test_intraday_axes_leave_out_nights_weekends_and_holidays() -> None:
     )  # fmt: skip
     minutes = np.arange(9 * 60 + 15, 15 * 60 + 30, 5).astype("timedelta64[m]")
     labels = (days[:, None] + minutes).ravel()
-    assert closed_hours(labels) == [
-        {"bounds": [15.5, 9.25], "pattern": "hour"},
-        {"bounds": ["sat", "mon"]},
-        {"values": ["2024-01-03"]},
-    ]
+    figure = go.Figure()
+    figure.add_scatter(x=words(labels), y=np.arange(len(labels)))
+    figure.add_vrect(x0=labels[3], x1=np.datetime64("2024-01-02T20:00"))
+    axis = without_gaps(figure, labels).layout.xaxis
+    assert axis.type == "category"
+    assert list(axis.categoryarray) == words(labels), "every bar is as wide as any other"
+    assert set(axis.tickvals) <= set(words(labels))
+    assert (figure.layout.shapes[0].x0, figure.layout.shapes[0].x1) == (
+        words(labels)[3],
+        "2024-01-02T15:25",
+    )
     around = np.arange("2024-01-01", "2024-01-13", np.timedelta64(60, "m"), "datetime64[m]")
-    assert closed_hours(around) == []
-    assert closed_hours(DAYS) == []
+    assert not closes(around)
+    assert not closes(DAYS)
     assert words(labels)[:2] == ["2024-01-01T09:15", "2024-01-01T09:20"]
     assert words(DAYS)[0] == "2020-01-01"
 

@@ -37,8 +37,8 @@ def dom(page: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_browser_draws_every_plot(result: BacktestResult, dom: str) -> None:
     plots = re.findall(r'id="plot-([\w-]+)" class="plotly-graph-div js-plotly-plot"', dom)
     assert plots == [
-        "equity", "drawdowns", "exposure", "rolling", "histogram", "years", "ic", "quantiles",
-        "decay", "trading", *(f"fan-{i}" for i in range(4)),
+        "equity", "drawdowns", "exposure", "rolling", "histogram", "years", "months", "ic",
+        "quantiles", "decay", "trading", *(f"fan-{i}" for i in range(4)),
     ]  # fmt: skip
     drawn = re.split(r'id="plot-[\w-]+"', dom)[1:]
     assert all('class="main-svg"' in part for part in drawn)

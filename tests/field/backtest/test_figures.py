@@ -13,7 +13,9 @@ from backtest.figures.metrics import bars_per_year, returns, sharpe
 from backtest.figures.overfitting import block_sums, probability_of_overfitting
 from backtest.fills.costs import Costs
 from backtest.fills.simulate import simulate
-from backtest.sweep import SweepResult, collect, evaluate, expand, plan_sweep
+from backtest.sweep import evaluate, plan_sweep
+from backtest.sweep_grid import expand
+from backtest.sweep_result import SweepResult, collect
 from backtest.vectorbt_bridge import to_vectorbt
 from backtest.weights.view import View
 from market.errors import BacktestInputError, ConfigError
@@ -111,7 +113,7 @@ def run_sweep(grid: dict[str, list[Any]], **base_settings: Any) -> SweepResult:
     )
     base = BacktestSettings(**({"k": 3, **FREE_FLAT} | base_settings))
     plan = plan_sweep(base, expand(grid), frame, scores=own, blocks=4)
-    return collect(plan, [evaluate(plan, part) for part in plan.parts])
+    return collect(plan, *evaluate(plan))
 
 
 @pytest.mark.parametrize(
