@@ -27,7 +27,7 @@ COMMANDS = {
     "init": "Write a starter folder: commented settings of every command, and where things go.",
     "demo": "Simulate a market, import it, forecast half a year of it, backtest, draw the sheet.",
     "data": "Import bars into a history store, and look at them.",
-    "store": "Bring a history store of an older format to this one.",
+    "store": "Bring a history store of an older format to this one; tidy one.",
     "forecast": "Forecast a universe and commit the result as a table, exactly once.",
     "calibrate": "Forecast past dates to calibrate by, and say what should be published and why.",
     "evaluate": "Score forecasts by what happened, beside baselines, and say how sure that is.",
