@@ -37,7 +37,7 @@ import pyarrow as pa
 
 from cluster.forecasting.batches import SERIES_PER_CALL
 from cluster.forecasting.identity import digest
-from cluster.forecasting.plan import Shard, ShardSymbol
+from cluster.forecasting.shards import Shard, ShardSymbol
 from cluster.forecasting.stream import jobs_of_block, shard_dataset
 from cluster.session import ray_session
 from market.fields import FEATURES

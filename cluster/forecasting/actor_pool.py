@@ -24,13 +24,13 @@ import ray
 from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError, RayTaskError, UserCodeException
 from ray.util.annotations import RayDeprecationWarning
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.forecasting.plan import Shard
+from cluster.forecasting.activity import Activity
+from cluster.forecasting.counting import Counts
 from cluster.forecasting.replica import Replica
+from cluster.forecasting.shards import Shard
 from cluster.forecasting.staging import FinishedShard
 from cluster.forecasting.stream import shard_dataset
-from cluster.forecasting.tally import Activity, Tally
 from cluster.forecasting.weights import SharedWeights
 from cluster.forecasting.work import ReplicaJob
 from cluster.session import REPLICA_CPUS, Pool
@@ -71,29 +71,38 @@ def run_shards(
     keep dying without the culprit being found, one raises an error, or nothing finishes for
     timeout_s.
     """
-    # With the driver: a tally that died with another node would take the count along.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    tally: Any = (
-        ray.remote(num_cpus=0, max_restarts=-1)(Tally).options(scheduling_strategy=here).remote()
-    )
+    counts, activity = Counts(job.submission.driver), Activity()
     reference = [] if weights is None else [ray.put(weights)]
     todo, total = list(shards), sum(shard.n_forecasts for shard in shards)
     error: BaseException | None = None
-    for _ in range(_MAX_PASSES):
-        done = total - sum(shard.n_forecasts for shard in todo)
-        told = partial(_add, report, done)
-        error = _submit(history, todo, job, reference, tally, pool, timeout_s, told)
-        todo = [s for s in todo if FinishedShard.read(job.staging, s.key) is None]
-        if not todo:
-            break
-        if error is None or _raised_by_us(error):
-            break
-        job = replace(job, submission=job.submission.next())
+    try:
+        for _ in range(_MAX_PASSES):
+            done = total - sum(shard.n_forecasts for shard in todo)
+            told = partial(_add, report, done)
+            error = _submit(history, todo, job, reference, counts, pool, timeout_s, told)
+            todo = _unfinished(job, todo, activity)
+            if not todo or error is None or _raised_by_us(error):
+                break
+            job = replace(job, submission=job.submission.next())
+    finally:
+        with contextlib.suppress(RayError):
+            counts.forget()
     if todo:
         raise _explained(error) from error
     report(total)
-    found: Activity = ray.get(tally.activity.remote())
-    return found
+    return activity
+
+
+def _unfinished(job: ReplicaJob, shards: Sequence[Shard], activity: Activity) -> list[Shard]:
+    """The shards without a manifest; when the others were made is added to the activity."""
+    left = []
+    for shard in shards:
+        finished = FinishedShard.read(job.staging, shard.key)
+        if finished is None:
+            left.append(shard)
+        elif finished.times is not None:
+            activity.add(finished.times)
+    return left
 
 
 def _add(report: Callable[[int], None], before: int, done: int) -> None:
@@ -105,7 +114,7 @@ def _submit(
     shards: Sequence[Shard],
     job: ReplicaJob,
     weights: Sequence[Any],
-    tally: Any,
+    counts: Counts,
     pool: Pool,
     timeout_s: float,
     report: Callable[[int], None],
@@ -118,7 +127,7 @@ def _submit(
         warnings.simplefilter("ignore", RayDeprecationWarning)
         dataset = shard_dataset(history, shards, -(-most // _REPLICAS_PER_READER)).map_batches(
             Replica,
-            fn_constructor_args=(job, tally, weights),
+            fn_constructor_args=(job, weights),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=REPLICA_CPUS,
@@ -143,7 +152,7 @@ def _submit(
     pipeline = threading.Thread(target=drain, name="forecast-pipeline", daemon=True)
     pipeline.start()
     try:
-        return _watch(finished, tally, timeout_s, report)
+        return _watch(finished, counts, timeout_s, report)
     except BaseException:
         _stop(pipeline)
         raise
@@ -151,12 +160,12 @@ def _submit(
 
 def _watch(
     finished: queue.SimpleQueue[BaseException | None],
-    tally: Any,
+    counts: Counts,
     timeout_s: float,
     report: Callable[[int], None],
 ) -> BaseException | None:
     """Report progress until the pipeline ends; how it ended."""
-    before, last_change = _count(tally) or 0, time.monotonic()
+    before, last_change = _done(counts) or 0, time.monotonic()
     done, last_look = before, last_change
     while True:
         with contextlib.suppress(queue.Empty):
@@ -168,14 +177,14 @@ def _watch(
                     "the Ray node this driver runs on has died; what was finished is kept, and "
                     "the same command resumes it"
                 )
-        now_done = _count(tally)
+        now_done = _done(counts)
         if now_done is not None and now_done != done:
             done, last_change = now_done, time.monotonic()
             report(max(done - before, 0))
         elif time.monotonic() - last_change > timeout_s:
             raise ForecastRunError(
                 f"no replica finished anything for {timeout_s:g} s "
-                f"(no_progress_timeout_s){_idle(tally)}; what was finished is kept, and the same "
+                f"(no_progress_timeout_s){_idle(counts)}; what was finished is kept, and the same "
                 "command resumes it"
             )
 
@@ -187,19 +196,18 @@ def _own_node_alive() -> bool:
     return any(node["NodeID"] == own and node["Alive"] for node in nodes)
 
 
-def _count(tally: Any) -> int | None:
-    """Forecasts done; None while the tally cannot answer."""
+def _done(counts: Counts) -> int | None:
+    """Forecasts done; None while Ray's head does not answer."""
     try:
-        count: int = ray.get(tally.read.remote(), timeout=_STOP_SECONDS)
+        return sum(counts.read().values())
     except RayError:
         return None
-    return count
 
 
-def _idle(tally: Any) -> str:
+def _idle(counts: Counts) -> str:
     """Whether replicas ever started, and what they may be waiting for."""
     with contextlib.suppress(RayError):
-        if not ray.get(tally.activity.remote(), timeout=_STOP_SECONDS).ready:
+        if not counts.read():
             available: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
             free = {k: v for k, v in available.items() if k in ("CPU", "GPU")}
             told = ", ".join(f"{amount:g} {name}" for name, amount in sorted(free.items()))

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import polars as pl
 from deltalake.transaction import AddAction
 
-from cluster.forecasting.plan import Plan, Shard
+from cluster.forecasting.plan import Plan
+from cluster.forecasting.shards import Shard
 from cluster.forecasting.staging import FinishedShard
 from market.errors import ForecastInputError
 from market.storage import Folder

@@ -17,14 +17,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
+from cluster.forecasting.activity import Activity
 from cluster.forecasting.committing import commit_dates
 from cluster.forecasting.eligible import on_the_cluster
 from cluster.forecasting.isolation import Pass
-from cluster.forecasting.plan import Plan, Shard, build_plan
+from cluster.forecasting.plan import Plan, build_plan
 from cluster.forecasting.records import final_record, new_record, newest_night
 from cluster.forecasting.report import ForecastReport
+from cluster.forecasting.shards import Shard
 from cluster.forecasting.staging import FinishedShard
-from cluster.forecasting.tally import Activity
 from cluster.forecasting.weights import shared_weights
 from cluster.forecasting.work import ReplicaJob
 from cluster.session import Pool, replica_pool

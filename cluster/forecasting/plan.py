@@ -22,6 +22,7 @@ import polars as pl
 from cluster.calibration.past import fits, past_forecasts, recipe_of
 from cluster.forecasting.eligible import Look, Looking, one_by_one
 from cluster.forecasting.identity import digest, identity_of
+from cluster.forecasting.shards import Shard, ShardSymbol
 from cluster.settings import ForecastSettings
 from forecaster.calibration.gate import Fitted
 from forecaster.interface import FixedWindow
@@ -40,31 +41,6 @@ _SHARDS_PER_REPLICA = 24
 """Or the last shard would leave the other replicas idle for too long."""
 _MIN_LOOKBACK = 2
 """With fewer bars a window has no scale."""
-
-
-@dataclass(frozen=True)
-class ShardSymbol:
-    """One symbol of a shard and the moments it is forecast from."""
-
-    symbol: str
-    as_ofs: tuple[AsOf, ...]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A unit of work: a few symbols, read together and forecast by one replica."""
-
-    key: str
-    """Hash of its symbols and moments: the same work has the same key in a later attempt."""
-    members: tuple[ShardSymbol, ...]
-    start: date
-    """First session any of its windows needs."""
-    as_of: AsOf
-    """Last moment any of its windows needs."""
-
-    @property
-    def n_forecasts(self) -> int:
-        return sum(len(member.as_ofs) for member in self.members)
 
 
 @dataclass(frozen=True)

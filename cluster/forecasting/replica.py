@@ -17,7 +17,9 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from cluster.forecasting.activity import ShardTimes
 from cluster.forecasting.batches import SERIES_PER_CALL, forecast_batch
+from cluster.forecasting.counting import Counts
 from cluster.forecasting.isolation import ShardNotes
 from cluster.forecasting.staging import DateResult, Frames, SeriesNote, ShardFiles
 from cluster.forecasting.stream import SymbolJob, jobs_of_block
@@ -33,19 +35,21 @@ from market.windows import window_at
 class Replica:
     """Holds tokenizer and predictor of one run; called with one shard's block at a time."""
 
-    def __init__(self, job: ReplicaJob, tally: Any, weights: Sequence[Any]) -> None:
+    def __init__(self, job: ReplicaJob, weights: Sequence[Any]) -> None:
         """weights: a reference to SharedWeights, in a list; empty for what is loaded by
         name: baselines, and models of other packages."""
         self._job = job
-        self._tally = tally
+        self._counts = Counts(job.submission.driver)
         self._name = uuid.uuid4().hex
+        self._done = 0
         self._broken: Exception | None = None
         try:
             self._forecaster = _load(job, ray.get(weights[0]) if weights else None)
         except Exception as error:
             # Raised by the first call: an error in here would be retried, and printed by Ray.
             self._broken = error
-        tally.ready.remote(self._name, time.time())
+        self._ready = time.time()
+        self._counts.tell(self._name, self._done)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         if self._broken is not None:
@@ -55,15 +59,18 @@ class Replica:
         notes = ShardNotes(self._job.staging, self._job.submission, key)
         results: dict[datetime, DateResult] = {}
         symbols = list(jobs_of_block(block))
+        tiles: list[tuple[float, float]] = []
         begun = time.time()
         for found, frames in forecast_symbols(self._forecaster, self._job, symbols, notes):
             files.write(frames)
             for note in found:
                 results.setdefault(note.as_of, DateResult(note.as_of)).add(note)
             ended = time.time()
-            self._tally.add.remote(self._name, len(found), begun, ended)
+            tiles.append((begun, ended))
+            self._done += len(found)
+            self._counts.tell(self._name, self._done)
             begun = ended
-        files.finish(list(results.values()))
+        files.finish(list(results.values()), ShardTimes(self._name, self._ready, tiles))
         return pa.table({"shard": [key]})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.forecasting.tally import Activity
+from cluster.forecasting.activity import Activity
 from market.table.schema import RunRecord
 
 

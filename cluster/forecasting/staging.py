@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 import polars as pl
 import pyarrow.parquet as pq
 
+from cluster.forecasting.activity import ShardTimes
 from market.errors import StoreError
 from market.flags import Flag
 from market.storage import Folder, writing
@@ -75,7 +76,7 @@ class ShardFiles:
                 self._writers[kind] = pq.ParquetWriter(stream, rows.schema, compression="zstd")
             self._writers[kind].write_table(rows)
 
-    def finish(self, results: list[DateResult]) -> None:
+    def finish(self, results: list[DateResult], times: ShardTimes | None = None) -> None:
         for kind, writer in self._writers.items():
             writer.close()
             self._streams[kind].close()
@@ -83,6 +84,7 @@ class ShardFiles:
             "files": {kind: self._name(kind) for kind in self._writers},
             "hashes": {kind: stream.digest for kind, stream in self._streams.items()},
             "results": [asdict(r) | {"as_of": r.as_of.isoformat()} for r in results],
+            "times": times,
         }
         manifest["manifest"] = _hash_of(manifest)
         self._staging.write(f"{self._key}.json", json.dumps(manifest).encode())
@@ -131,6 +133,7 @@ class FinishedShard:
     files: dict[Kind, str]
     """Path or URL of its rows."""
     results: tuple[DateResult, ...]
+    times: ShardTimes | None = None
 
     @classmethod
     def read(cls, staging: Folder, key: str) -> FinishedShard | None:
@@ -143,6 +146,7 @@ class FinishedShard:
                 DateResult(**{**r, "as_of": datetime.fromisoformat(r["as_of"])})
                 for r in manifest["results"]
             )
+            times = manifest["times"] and ShardTimes(*manifest["times"])
             for kind, name in manifest["files"].items():
                 found = blake2b(staging.read(name), digest_size=16).hexdigest()
                 if found != manifest["hashes"][kind]:
@@ -152,7 +156,7 @@ class FinishedShard:
             raise
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return cls(files, results)
+        return cls(files, results, times)
 
 
 def _hash_of(manifest: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from ray.data import Dataset, TaskPoolStrategy, read_datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from cluster.forecasting.plan import Shard
+from cluster.forecasting.shards import Shard
 from cluster.session import READER_CLAIM
 from market.actions.adjust import actions_by_symbol
 from market.actions.factors import NO_ACTIONS, SymbolActions

@@ -86,9 +86,10 @@ def model(golden_dir: Path) -> str:
     return str(golden_dir / "kronos" / "simulated")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local_ray() -> Iterator[None]:
-    """Its workers know where the tests' S3 server is, or will be."""
+    """One for all tests of this folder: idle, it would take time from the others. Its workers know
+    where the tests' S3 server is, or will be."""
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environment().items():
@@ -98,18 +99,25 @@ def local_ray() -> Iterator[None]:
 
 
 @pytest.fixture
-def settings(store: Path, dates: list[str], model: str, tmp_path: Path) -> ForecastSettings:
-    """A small forecast of every symbol at three dates."""
+def settings(store: Path, dates: list[str], tmp_path: Path) -> ForecastSettings:
+    """A small forecast of every symbol at three dates, by a model that samples and loads at once:
+    the bootstrap. Tests that are about a network ask for `network_settings`."""
     return ForecastSettings(
         store=store,
         out=tmp_path / "table",
         as_of=f"{dates[0]}:{dates[-1]}:5",
-        model=model,
+        model="bootstrap",
         lookback=LOOKBACK,
         horizon=5,
         paths=4,
         replicas=1,
     )
+
+
+@pytest.fixture
+def network_settings(settings: ForecastSettings, model: str) -> ForecastSettings:
+    """The same forecast by a network, whose weights every replica gets."""
+    return settings.model_copy(update={"model": model})
 
 
 @pytest.fixture

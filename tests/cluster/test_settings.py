@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.forecasting.tally import Activity
+from cluster.forecasting.activity import Activity
 from cluster.session import replica_bounds
 from cluster.settings import ForecastSettings, load_settings
 from market.errors import ConfigError

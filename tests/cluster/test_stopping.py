@@ -77,7 +77,9 @@ def test_a_forecast_told_to_stop_cleans_up(
 
     def pipeline_at_work() -> bool:
         started.update(family(command.pid))
-        return command.poll() is not None or any(b"ray::Tally" in name for name in started.values())
+        return command.poll() is not None or any(
+            b"ray::MapWorker" in name for name in started.values()
+        )
 
     try:
         within(300, "a running pipeline", pipeline_at_work)

@@ -11,7 +11,7 @@ import pytest
 
 import candlecast as cc
 from cluster.forecasting.identity import bars_digest, bars_read
-from cluster.forecasting.plan import Shard, ShardSymbol
+from cluster.forecasting.shards import Shard, ShardSymbol
 from cluster.forecasting.stream import jobs_of_block, read_shard
 from market import ImportOptions, MarketHistory, eligibility, import_files, window_at
 from market.actions.table import ACTION_SCHEMA

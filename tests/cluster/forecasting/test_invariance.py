@@ -26,7 +26,7 @@ def rows(settings: ForecastSettings) -> dict[str, pl.DataFrame]:
 
 
 def test_bars_after_as_of_change_nothing(
-    settings: ForecastSettings, bars: pl.DataFrame, dates: list[str], tmp_path: Path
+    network_settings: ForecastSettings, bars: pl.DataFrame, dates: list[str], tmp_path: Path
 ) -> None:
     last = pl.lit(dates[-1]).str.to_datetime()
     known, later = bars.filter(pl.col("timestamp") <= last), bars.filter(pl.col("timestamp") > last)
@@ -41,7 +41,9 @@ def test_bars_after_as_of_change_nothing(
     for name, future in futures.items():
         folder = tmp_path / name
         make_store(folder / "store", pl.concat([known, future]))
-        changed = settings.model_copy(update={"store": folder / "store", "out": folder / "table"})
+        changed = network_settings.model_copy(
+            update={"store": folder / "store", "out": folder / "table"}
+        )
         report = run_forecast(changed)
         results[name] = (report.record.run_id, rows(changed))
 
@@ -80,11 +82,11 @@ def test_a_bar_that_was_read_changes_the_run(
 
 
 def test_shards_and_replicas_do_not_change_a_bit(
-    settings: ForecastSettings, tmp_path: Path
+    network_settings: ForecastSettings, tmp_path: Path
 ) -> None:
     results = []
     for replicas, shard_size in ((1, 64), (2, 3)):
-        cut = settings.model_copy(
+        cut = network_settings.model_copy(
             update={
                 "out": tmp_path / f"{replicas}-{shard_size}",
                 "replicas": replicas,
@@ -92,6 +94,10 @@ def test_shards_and_replicas_do_not_change_a_bit(
             }
         )
         report = run_forecast(cut)
+        assert report.activity is not None
+        assert 1 <= len(report.activity.ready) <= replicas
+        tiles = sum(len(spans) for spans in report.activity.busy.values())
+        assert tiles == (1 if shard_size == 64 else 3)
         results.append((report.record.run_id, rows(cut)))
     (run_id, expected), (other_id, other) = results
     assert run_id == other_id
@@ -114,7 +120,6 @@ def test_the_order_of_imports_does_not_change_a_bit(
             update={
                 "store": tmp_path / name / "store",
                 "out": tmp_path / name / "out",
-                "model": "bootstrap",
                 "as_of": dates[0],
             }
         )

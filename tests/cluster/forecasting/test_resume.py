@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from cluster.forecasting.actor_pool import ForecastRunError
+from cluster.forecasting.counting import Counts
 from cluster.forecasting.job import run_forecast
 from cluster.session import ray_session
 from cluster.settings import ForecastSettings
@@ -29,12 +30,12 @@ from tests.cluster.conftest import make_store
 whole = ForecastTable._commit
 dates = []
 
-def commit(self, kind, run_id, model_id, day, frame):
+def commit(self, kind, run_id, model_id, day, *rest):
     if kind == "steps":
         dates.append(day)
         if len(dates) == 2:
             os._exit(9)
-    return whole(self, kind, run_id, model_id, day, frame)
+    return whole(self, kind, run_id, model_id, day, *rest)
 
 ForecastTable._commit = commit
 from cluster.cli import main
@@ -53,7 +54,7 @@ def test_a_killed_driver_leaves_whole_dates_and_a_rerun_finishes(
     flags = [
         "--store", settings.store, "--as-of", settings.as_of, "--model", settings.model,
         "--lookback", settings.lookback, "--horizon", settings.horizon, "--paths", settings.paths,
-        "--out", settings.out, "--address", address,
+        "--out", settings.out, "--address", address, "--replicas", 1,
     ]  # fmt: skip
     killed = subprocess.run(
         [sys.executable, "-c", DIES_BEFORE_ITS_SECOND_DATE_SHOWS, "forecast", *map(str, flags)],
@@ -80,6 +81,18 @@ def test_a_killed_driver_leaves_whole_dates_and_a_rerun_finishes(
     undisturbed = settings.model_copy(update={"out": tmp_path / "undisturbed"})
     run_forecast(undisturbed)
     assert rows(settings).equals(rows(undisturbed), null_equal=True)
+
+
+def test_counts_are_of_one_driver_and_outlive_who_told_them() -> None:
+    ours, theirs = Counts("ours"), Counts("theirs")
+    tell = ray.remote(num_cpus=0)(Counts.tell)
+    ray.get([tell.remote(ours, "a", 0), tell.remote(theirs, "a", 5)])
+    ours.tell("b", 3)
+    ours.tell("b", 7)
+    assert ours.read() == {"ours/a": 0, "ours/b": 7}
+    ours.forget()
+    assert not ours.read()
+    assert theirs.read() == {"theirs/a": 5}
 
 
 def test_a_run_without_progress_gives_up_and_can_be_resumed(settings: ForecastSettings) -> None:

@@ -1,8 +1,19 @@
-"""What replicas report to and the driver reads: counts and times. Knows nothing, so starts fast."""
+"""Who worked when, as the manifests of shards tell it afterwards. Plain records."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class ShardTimes(NamedTuple):
+    """When a replica made a shard, in seconds of the system's clock."""
+
+    replica: str
+    ready: float
+    """When the replica had its model."""
+    tiles: list[tuple[float, float]]
+    """(begin, end) of each tile."""
 
 
 @dataclass
@@ -13,6 +24,10 @@ class Activity:
     """Replica to when it had its model."""
     busy: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """Replica to (begin, end) of each tile."""
+
+    def add(self, times: ShardTimes) -> None:
+        self.ready[times.replica] = times.ready
+        self.busy.setdefault(times.replica, []).extend(times.tiles)
 
     @property
     def span(self) -> tuple[float, float] | None:
@@ -43,24 +58,3 @@ class Activity:
                 together += moment - since
             at_work, since = at_work + change, moment
         return together / max(self.span[1] - self.span[0], 1e-9)
-
-
-class Tally:
-    """How many forecasts replicas have finished, and when; runs as an actor of its own."""
-
-    def __init__(self) -> None:
-        self._done = 0
-        self._activity = Activity()
-
-    def ready(self, replica: str, moment: float) -> None:
-        self._activity.ready[replica] = moment
-
-    def add(self, replica: str, n: int, begun: float, ended: float) -> None:
-        self._done += n
-        self._activity.busy.setdefault(replica, []).append((begun, ended))
-
-    def read(self) -> int:
-        return self._done
-
-    def activity(self) -> Activity:
-        return self._activity
