@@ -111,8 +111,7 @@ def run_backtest(
     periods = settings.periods_per_year or bars_per_year(
         prices.labels_T, prices.sessions_T, sessions_per_year=sessions_per_year
     )
-    unsolved: dict[int, str] = {}
-    targets, title = _plan(made, settings, periods, groups, unsolved)
+    targets, title, unsolved = _plan(made, settings, periods, groups)
     forecast_DN = np.isfinite(made.matrix("last_close"))
     if made.brought is not None and len(made.brought.unit_M):
         # Orders name few symbols at a time; the benchmarks hold all that trade.
@@ -191,28 +190,21 @@ def _caveats(
 
 
 def _plan(
-    made: Decisions,
-    settings: BacktestSettings,
-    periods: float,
-    groups: dict[str, str] | None,
-    unsolved: dict[int, str],
-) -> tuple[Targets, str]:
-    """What the strategy wants on every decision, and what to call it.
-
-    unsolved: filled with the decisions that no weights were found for, and why.
-    """
+    made: Decisions, settings: BacktestSettings, periods: float, groups: dict[str, str] | None
+) -> tuple[Targets, str, dict[int, str]]:
+    """What the strategy wants on every decision, what to call it, and the decisions that no
+    weights were found for, with why."""
     if made.brought is not None:
-        return made.brought, made.source.capitalize()
+        return made.brought, made.source.capitalize(), {}
     plugin = settings.strategy.plugin
     if plugin is not None:
-        return plugin_targets(made, strategy_named(plugin)), plugin.rpartition(":")[2]
+        return plugin_targets(made, strategy_named(plugin)), plugin.rpartition(":")[2], {}
     short = settings.effective_rules.short
-    return (
-        targets_of(
-            made, settings.strategy, periods, groups, short=short, unsolved=unsolved.__setitem__
-        ),
-        TITLES[settings.strategy.name],
+    unsolved: dict[int, str] = {}
+    targets = targets_of(
+        made, settings.strategy, periods, groups, short=short, unsolved=unsolved.__setitem__
     )
+    return targets, TITLES[settings.strategy.name], unsolved
 
 
 def _books(
