@@ -89,7 +89,13 @@ def _scenarios(s: StrategySettings, signals: Signals, d: int, column_K: Int) -> 
         raise BacktestInputError(f"{s.name} needs sample paths: signals.path_return")
     if len(past_SK) < LEAST_SCENARIOS or not len(column_K):
         return column_K, past_SK
-    return column_K, joined(signals.path_return(d, column_K), past_SK)
+    path_PK = signals.path_return(d, column_K)
+    if len(path_PK) < LEAST_SCENARIOS:
+        raise BacktestInputError(
+            f"{s.name} weighs sample paths, and forecasts have {len(path_PK)} (rule: "
+            f"{LEAST_SCENARIOS} or more); forecast more paths, or set scenarios to past"
+        )
+    return column_K, joined(path_PK, past_SK)
 
 
 def _solve(s: StrategySettings, scenario_SK: Float) -> Float:

@@ -116,7 +116,7 @@ def test_weights_orders_and_signals_of_ones_own(bars: pl.DataFrame) -> None:
 def test_forecasts_are_traded(bars: pl.DataFrame) -> None:
     days = bars["timestamp"].unique().sort().dt.date()
     made = cc.forecast(
-        bars, 5, venue="XNYS", model="bootstrap", paths=8, lookback=64,
+        bars, 5, venue="XNYS", model="bootstrap", paths=24, lookback=64,
         as_of=f"{days[80]}:{days[-10]}:weekly",
     )  # fmt: skip
     result = cc.backtest(bars, made, strategy="longshort", quantile=0.25, venue="XNYS")

@@ -90,6 +90,15 @@ def test_a_falling_tail_is_avoided_by_cvar() -> None:
     assert dict(zip(column_M.tolist(), weight_M.tolist(), strict=True))[0] > 0.99
 
 
+def test_few_paths_are_refused() -> None:
+    made = signals(3)
+    read = made.path_return
+    assert read is not None
+    few = replace(made, path_return=lambda d, column_K: read(d, column_K)[:8])
+    with pytest.raises(BacktestInputError, match=r"forecasts have 8 .*forecast more paths"):
+        optimised(StrategySettings(name="cvar", k=2), few)
+
+
 def test_joined_paths_keep_their_values_and_move_as_the_past_did() -> None:
     rng = np.random.default_rng(2)
     common = rng.normal(size=(WINDOW, 1))
