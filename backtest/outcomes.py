@@ -7,6 +7,8 @@ Legend: D decisions, N symbols, M (decision, symbol) scores.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -75,3 +77,16 @@ def in_sample_spans(
             first = spans.pop()[0]
         spans.append((first, last))
     return tuple(spans)
+
+
+def kept_weights(unsolved: Mapping[int, str], made: Decisions) -> tuple[str, ...]:
+    """A sentence on decisions that no weights were found for. unsolved: why, by decision."""
+    if not unsolved:
+        return ()
+    first = min(unsolved)
+    session = made.prices.sessions_T[made.row_D[first]]
+    sentence = (
+        f"No weights found on {len(unsolved)} of {len(made.row_D)} decisions, the first on "
+        f"{session}: {unsolved[first]}. They kept the weights of the decision before."
+    )
+    return (sentence,)

@@ -26,7 +26,13 @@ from backtest.fills.qlib_book import simulate_qlib
 from backtest.fills.simulate import simulate
 from backtest.fills.simulation import Simulation
 from backtest.fills.terms import Terms
-from backtest.outcomes import held_nothing, in_sample_spans, picks_above_median, with_outcomes
+from backtest.outcomes import (
+    held_nothing,
+    in_sample_spans,
+    kept_weights,
+    picks_above_median,
+    with_outcomes,
+)
 from backtest.report.caveats import caveats, judged_by, suspected
 from backtest.results import BacktestResult, Book
 from backtest.scores.brought import Kind
@@ -46,6 +52,9 @@ TITLES = {
     "longshort": "Long-short",
     "threshold": "Threshold",
     "kelly": "Kelly",
+    "min_variance": "Minimum variance",
+    "hrp": "Hierarchical risk parity",
+    "cvar": "Mean–CVaR",
 }
 
 
@@ -56,6 +65,7 @@ def run_backtest(
     *,
     scores: pl.DataFrame | None = None,
     path_stats: pl.DataFrame | None = None,
+    paths: pl.LazyFrame | None = None,
     groups: dict[str, str] | None = None,
     weights: pl.DataFrame | None = None,
     orders: pl.DataFrame | None = None,
@@ -74,9 +84,9 @@ def run_backtest(
     delisted. forecasts: rows of the forecast table (at least
     backtest.scores.forecasts.FORECAST_COLUMNS); or None with `scores` (see
     backtest.scores.own.user_scores) or `settings.momentum`. path_stats: the table's path
-    statistics, for the score expected_drawdown. weights, orders, signals: instead of scores, see
-    `backtest.scores.brought`; no strategy is asked then. groups: group of each symbol, for
-    max_group.
+    statistics, for the score expected_drawdown; paths: its kept paths, for scenarios. weights,
+    orders, signals: instead of scores, see `backtest.scores.brought`; no strategy is asked then.
+    groups: group of each symbol, for max_group.
     terms: what differs from symbol to symbol (boards, fees, borrow). actions: splits and dividends
     of raw prices, see `PriceTable.with_actions`. sessions_per_year: of the venue's calendar, for
     annualised figures; None: see `figures.metrics.bars_per_year`.
@@ -94,14 +104,14 @@ def run_backtest(
     brought = _one_of(settings, weights=weights, orders=orders, signals=signals)
     made = decide(
         bars, settings, forecasts=forecasts, scores=scores, path_stats=path_stats,
-        actions=actions, brought=brought,
+        paths=paths if settings.strategy.on_paths else None, actions=actions, brought=brought,
     )  # fmt: skip
     prices, row_D = made.prices, made.row_D
     first_row, last_row = _span(made, settings)
     periods = settings.periods_per_year or bars_per_year(
         prices.labels_T, prices.sessions_T, sessions_per_year=sessions_per_year
     )
-    targets, title = _plan(made, settings, periods, groups)
+    targets, title, unsolved = _plan(made, settings, periods, groups)
     forecast_DN = np.isfinite(made.matrix("last_close"))
     if made.brought is not None and len(made.brought.unit_M):
         # Orders name few symbols at a time; the benchmarks hold all that trade.
@@ -135,7 +145,8 @@ def run_backtest(
         widths=() if rows is None else interval_widths(rows, judged, made.horizon),
         in_sample_dates=tuple(str(day) for day in in_sample["as_of_date"]),
         in_sample_spans=in_sample_spans(judged, prices, row_D, last_row),
-        caveats=_caveats(made, bars, actions, settings, strategy_book, judged, judging, targets),
+        caveats=_caveats(made, bars, actions, settings, strategy_book, judged, judging, targets)
+        + kept_weights(unsolved, made),
         provenance=dict(provenance or {}),
         prices=prices,
         trades=trades,
@@ -180,18 +191,20 @@ def _caveats(
 
 def _plan(
     made: Decisions, settings: BacktestSettings, periods: float, groups: dict[str, str] | None
-) -> tuple[Targets, str]:
-    """What the strategy wants on every decision, and what to call it."""
+) -> tuple[Targets, str, dict[int, str]]:
+    """What the strategy wants on every decision, what to call it, and the decisions that no
+    weights were found for, with why."""
     if made.brought is not None:
-        return made.brought, made.source.capitalize()
+        return made.brought, made.source.capitalize(), {}
     plugin = settings.strategy.plugin
     if plugin is not None:
-        return plugin_targets(made, strategy_named(plugin)), plugin.rpartition(":")[2]
+        return plugin_targets(made, strategy_named(plugin)), plugin.rpartition(":")[2], {}
     short = settings.effective_rules.short
-    return (
-        targets_of(made, settings.strategy, periods, groups, short=short),
-        TITLES[settings.strategy.name],
+    unsolved: dict[int, str] = {}
+    targets = targets_of(
+        made, settings.strategy, periods, groups, short=short, unsolved=unsolved.__setitem__
     )
+    return targets, TITLES[settings.strategy.name], unsolved
 
 
 def _books(

@@ -81,6 +81,7 @@ def plan_sweep(
     forecasts: pl.DataFrame | None = None,
     scores: pl.DataFrame | None = None,
     path_stats: pl.DataFrame | None = None,
+    paths: pl.LazyFrame | None = None,
     groups: dict[str, str] | None = None,
     terms: Terms | None = None,
     actions: pl.DataFrame | None = None,
@@ -101,7 +102,9 @@ def plan_sweep(
     source = (
         "forecasts" if forecasts is not None else "scores" if scores is not None else "momentum"
     )
-    refuse_unread(points.values, [make.at(point) for point in points.readers()], source)
+    readers = [make.at(point) for point in points.readers()]
+    refuse_unread(points.values, readers, source)
+    on_paths = any(each.strategy.on_paths for each in readers)
     made: dict[tuple[Any, ...], Signal] = {}
     prices: PriceTable | None = None
     for point in _distinct(points, SIGNAL_KEYS):
@@ -113,6 +116,7 @@ def plan_sweep(
             forecasts=forecasts,
             scores=scores,
             path_stats=path_stats,
+            paths=paths if on_paths else None,
             actions=actions,
         )
         prices = signal.prices

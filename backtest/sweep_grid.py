@@ -30,7 +30,9 @@ STRATEGY_KEYS = ("strategy", *(name for name in StrategySettings.model_fields if
 ENGINE_KEYS = ("cash", *Costs.model_fields, *Rules.model_fields)
 KEYS = (*SIGNAL_KEYS, *STRATEGY_KEYS, *ENGINE_KEYS)
 """Settings a sweep may vary; with or without the names of their groups."""
-READ_BY = ("strategy", "name", "plugin", "short", "leverage", "limit", "take_profit", "lag")
+READ_BY = (
+    "strategy", "name", "plugin", "scenarios", "short", "leverage", "limit", "take_profit", "lag",
+)  # fmt: skip
 """Settings on which it depends whether another is read."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from backtest.fills.costs import Costs
 from backtest.settings import BacktestSettings
+from backtest.weights.settings import OPTIMISED
 from market.errors import ConfigError
 
 Reader = Callable[[BacktestSettings], bool]
@@ -25,14 +26,16 @@ def _margin(settings: BacktestSettings) -> bool:
 
 _CHOSEN = "the strategy is {strategy}"
 _READERS: dict[str, tuple[Reader, str]] = {
-    "k": (_named("topk", "dropout"), _CHOSEN),
+    "k": (_named("topk", "dropout", *OPTIMISED), _CHOSEN),
     "n_drop": (_named("dropout"), _CHOSEN),
     "quantile": (_named("longshort"), _CHOSEN),
     "neutral": (_named("longshort"), _CHOSEN),
-    "gross": (_named("longshort", "kelly"), _CHOSEN),
+    "gross": (_named("longshort", "kelly", *OPTIMISED), _CHOSEN),
     "enter": (_named("threshold"), _CHOSEN),
     "leave": (_named("threshold"), _CHOSEN),
     "kelly_fraction": (_named("kelly"), _CHOSEN),
+    "scenarios": (_named(*OPTIMISED), _CHOSEN),
+    "risk_aversion": (_named("cvar"), _CHOSEN),
     "weighting": (_named("topk", "dropout", "threshold", "longshort"), _CHOSEN),
     "debit_rate": (_margin, "nothing is borrowed without shorts or leverage above 1"),
     "maintenance": (_margin, "there are no margin calls without shorts or leverage above 1"),

@@ -69,7 +69,8 @@ def backtest(
     gross / k of the equity). Columns are those of `candlecast backtest --weights`, `--orders` and
     `--signals`.
 
-    strategy: topk, dropout, longshort, threshold or kelly, or with its settings
+    strategy: topk, dropout, longshort, threshold, kelly, or min_variance, hrp and cvar by skfolio
+    (cvar weighs the sample paths of `Forecasts`), or with its settings
     (`{"name": "topk", "k": 20}`). costs: some of backtest.Costs (`{"commission_bps": 2}`).
     groups: group of each symbol, for max_group. terms: a frame of what differs by symbol (limit,
     commission_bps, borrow_bps). actions: a frame of splits and dividends of raw prices (symbol,
@@ -114,6 +115,7 @@ def backtest(
         chosen,
         scores=given.scores,
         path_stats=given.path_stats,
+        paths=given.paths,
         groups=None if groups is None else dict(groups),
         terms=None if terms is None else Terms(as_polars(terms, "terms")),
         weights=tables.get("weights"),

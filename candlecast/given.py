@@ -26,6 +26,7 @@ class Source(NamedTuple):
     forecasts: pl.DataFrame | None = None
     scores: pl.DataFrame | None = None
     path_stats: pl.DataFrame | None = None
+    paths: pl.LazyFrame | None = None
     provenance: Mapping[str, str] = {}
 
 
@@ -65,6 +66,7 @@ def decided_by(scores: Any) -> Source:
         return Source(
             forecasts=scores.steps.collect(),
             path_stats=scores.path_stats.collect(),
+            paths=scores.sampled,
             provenance={"model": scores.model},
         )
     frame = as_polars(scores, "scores")

@@ -29,7 +29,8 @@ LEAST_POINTS = 20
 AHEAD = 2
 """Pieces handed to Ray per CPU, so that none waits and few are in memory."""
 SOURCES = (
-    "forecasts", "scores", "path_stats", "groups", "terms", "actions", "sessions_per_year", "rates",
+    "forecasts", "scores", "path_stats", "paths", "groups", "terms", "actions", "sessions_per_year",
+    "rates",
 )  # fmt: skip
 
 

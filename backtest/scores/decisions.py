@@ -23,7 +23,12 @@ from backtest.scores.brought import (
     weight_entries,
 )
 from backtest.scores.calendar import rebalance_rows
-from backtest.scores.forecasts import horizon_of, score_column, select_forecasts
+from backtest.scores.forecasts import (
+    horizon_of,
+    path_returns,
+    score_column,
+    select_forecasts,
+)
 from backtest.scores.momentum import momentum_matrix, momentum_rows, momentum_scores, unscored
 from backtest.scores.own import user_scores
 from backtest.settings import BacktestSettings
@@ -51,12 +56,22 @@ class Decisions:
     """Weights, orders or signals of one's own, which need no strategy."""
     left_out: int = 0
     """Rows of names that had no bar in the session they were decided at."""
+    paths: pl.DataFrame | None = None
+    """as_of, symbol, returns: those of the sample paths from the last close to the horizon."""
 
     def places(self) -> tuple[Int, Int]:
         """(row of the price table, column) of each score."""
-        row_M = self.prices.rows_at(self.scores["as_of"].to_numpy())
+        return self._places(self.scores)
+
+    def path_places(self) -> tuple[Int, Int]:
+        """(row of the price table, column) of each row of `paths`."""
+        assert self.paths is not None
+        return self._places(self.paths)
+
+    def _places(self, frame: pl.DataFrame) -> tuple[Int, Int]:
+        row_M = self.prices.rows_at(frame["as_of"].to_numpy())
         names = np.array(self.prices.symbols)
-        return row_M, np.searchsorted(names, self.scores["symbol"].to_numpy().astype(str))
+        return row_M, np.searchsorted(names, frame["symbol"].to_numpy().astype(str))
 
     def matrix(self, column: str) -> Float:
         """A column of `scores` as (D, N); NaN where a symbol has no row."""
@@ -94,6 +109,7 @@ def signal_of(
     forecasts: pl.DataFrame | None = None,
     scores: pl.DataFrame | None = None,
     path_stats: pl.DataFrame | None = None,
+    paths: pl.LazyFrame | None = None,
     actions: pl.DataFrame | None = None,
 ) -> Signal:
     """As `decide`, but momentum is not made yet. prices: of an earlier signal of the same bars and
@@ -106,8 +122,8 @@ def signal_of(
         row_D = momentum_rows(prices, _calendar_rows(prices, settings), length, skip)
         return Momentum(prices, row_D, length, skip)
     return decide(
-        bars, settings, forecasts=forecasts, scores=scores, path_stats=path_stats, actions=actions,
-        prices=prices,
+        bars, settings, forecasts=forecasts, scores=scores, path_stats=path_stats, paths=paths,
+        actions=actions, prices=prices,
     )  # fmt: skip
 
 
@@ -118,6 +134,7 @@ def decide(
     forecasts: pl.DataFrame | None = None,
     scores: pl.DataFrame | None = None,
     path_stats: pl.DataFrame | None = None,
+    paths: pl.LazyFrame | None = None,
     actions: pl.DataFrame | None = None,
     brought: tuple[Kind, pl.DataFrame] | None = None,
     prices: PriceTable | None = None,
@@ -134,7 +151,10 @@ def decide(
         horizon = horizon_of(rows, settings)
         frame = score_column(rows, horizon, settings.score)
         prices = prices or _prices(bars, _names(frame), settings, actions)
-        return _kept(frame, prices, settings, horizon, rows, str(rows["model_id"][0]))
+        made = _kept(frame, prices, settings, horizon, rows, str(rows["model_id"][0]))
+        if paths is None:
+            return made
+        return replace(made, paths=path_returns(paths, made.forecasts, horizon))
     if brought is not None:
         return _brought(bars, settings, *brought, actions)
     if scores is not None:

@@ -204,3 +204,22 @@ def _refuse(rows: pl.DataFrame, rule: pl.Expr | pl.Series, problem: str) -> None
         raise BacktestInputError(
             f"{row['symbol']}: the forecast of {row['as_of_date']} {problem.format(**row)}{more}"
         )
+
+
+def path_returns(paths: pl.LazyFrame, rows: pl.DataFrame | None, horizon: int) -> pl.DataFrame:
+    """as_of, symbol, returns: of every sample path, in order, from the last close to the horizon.
+
+    paths: of the forecast table, PATHS_SCHEMA; those of the rows' own runs are read, no others.
+    """
+    assert rows is not None, "paths are those of forecasts"
+    key = ["run_id", "as_of", "symbol"]
+    own = rows.filter(pl.col("step") == horizon).select(*key, "last_close").lazy()
+    return (
+        paths.filter(pl.col("step") == horizon)
+        .select(*key, "path", "close")
+        .join(own, on=key)
+        .sort("as_of", "symbol", "path")
+        .group_by("as_of", "symbol", maintain_order=True)
+        .agg((pl.col("close").cast(pl.Float64) / pl.col("last_close") - 1).alias("returns"))
+        .collect()
+    )

@@ -16,8 +16,17 @@ import numpy.typing as npt
 from backtest.fills.inputs import Targets
 from backtest.fills.targets import decisions, needed, one_set, starts
 from backtest.weights.caps import capped
+from backtest.weights.optimised import optimised
 from backtest.weights.selection import best_nb, dropout_nb, hysteresis_nb
-from backtest.weights.settings import Float, Int, Name, Signals, StrategySettings, Weighting
+from backtest.weights.settings import (
+    OPTIMISED,
+    Float,
+    Int,
+    Name,
+    Signals,
+    StrategySettings,
+    Weighting,
+)
 
 
 def build_targets(
@@ -159,6 +168,7 @@ _RULES: dict[Name, Callable[[StrategySettings, Signals], Entries]] = {
     "threshold": _threshold,
     "longshort": _longshort,
     "kelly": _kelly,
+    **dict.fromkeys(OPTIMISED, optimised),
 }
 
 

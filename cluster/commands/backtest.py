@@ -105,6 +105,8 @@ def load(request: BacktestRequest) -> dict[str, Any]:
                 loaded["path_stats"] = table.path_stats(model_id, request.run_id).collect()
             else:
                 loaded["path_stats"] = walked.select(table.path_stats())
+        if table.keeps("paths"):
+            loaded["paths"] = table.paths(run_id=request.run_id)
         provenance = _provenance(table, rows) | provenance
         loaded |= {
             "forecasts": rows,

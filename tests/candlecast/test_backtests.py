@@ -116,7 +116,7 @@ def test_weights_orders_and_signals_of_ones_own(bars: pl.DataFrame) -> None:
 def test_forecasts_are_traded(bars: pl.DataFrame) -> None:
     days = bars["timestamp"].unique().sort().dt.date()
     made = cc.forecast(
-        bars, 5, venue="XNYS", model="bootstrap", paths=8, lookback=64,
+        bars, 5, venue="XNYS", model="bootstrap", paths=24, lookback=64,
         as_of=f"{days[80]}:{days[-10]}:weekly",
     )  # fmt: skip
     result = cc.backtest(bars, made, strategy="longshort", quantile=0.25, venue="XNYS")
@@ -124,6 +124,11 @@ def test_forecasts_are_traded(bars: pl.DataFrame) -> None:
     assert set(result.trades["side"]) == {"long", "short"}
     drawdown = cc.backtest(bars, made, score="-expected_drawdown", k=2, venue="XNYS")
     assert drawdown.orders.height
+    tails = cc.backtest(bars, made, strategy="cvar", k=4, max_weight=0.5, venue="XNYS")
+    assert tails.orders.height
+    assert tails.result.strategy.name == "Mean–CVaR"
+    past = {"name": "cvar", "k": 4, "scenarios": "past", "max_weight": 0.5}
+    assert not tails.orders.equals(cc.backtest(bars, made, strategy=past, venue="XNYS").orders)
 
 
 def test_own_scores_need_neither_torch_nor_ray(
