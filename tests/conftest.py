@@ -21,11 +21,25 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 GOLDEN = Path(__file__).parent / "golden"
 
 
+_LONGEST = (
+    "test_train_job", "test_faults", "test_nightly", "test_train_timellm", "test_calibrate",
+    "test_product", "test_tutorials", "test_sweep", "test_invariance", "test_walkforward",
+    "test_poison", "test_demo",
+)  # fmt: skip
+"""Of the files of the cluster's tests, those that take longest."""
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, the longest files come first: those with Ray."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: "cluster" not in item.path.parts)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with Ray come first, long files before short ones: processes that share the tests then
+    end together, and none keeps an idle Ray while it does something else."""
+
+    def place(item: pytest.Item) -> int:
+        if "cluster" not in item.path.parts:
+            return len(_LONGEST) + 1
+        return _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

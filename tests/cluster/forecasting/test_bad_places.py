@@ -45,7 +45,7 @@ def small_disk(place: Path, options: str) -> Iterator[None]:
 def arguments(store: Path, dates: list[str], tmp_path: Path) -> dict[str, object]:
     return {
         "--store": store, "--as-of": dates[0], "--model": "random-walk", "--lookback": LOOKBACK,
-        "--horizon": 5, "--paths": 4, "--out": tmp_path / "out",
+        "--horizon": 5, "--paths": 4, "--replicas": 1, "--out": tmp_path / "out",
     }  # fmt: skip
 
 

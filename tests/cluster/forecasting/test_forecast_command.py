@@ -137,7 +137,7 @@ def test_other_settings_replace_a_date_and_say_so(
         return candlecast(
             "forecast", "--store", store, "--as-of", dates[0], "--model", "random-walk",
             "--lookback", LOOKBACK, "--horizon", 3, "--universe", "SIM001,SIM002",
-            "--seed", seed, "--out", tmp_path / "t",
+            "--seed", seed, "--replicas", 1, "--out", tmp_path / "t",
         )  # fmt: skip
 
     assert run(1).code == 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -17,26 +15,23 @@ from market.leases import LeaseHeldError, hold, live_leases
 from market.storage import Folder
 from market.table.forecasts import ForecastTable
 from market.table.vacuum import vacuum
+from tests.cluster.conftest import Outcome
 
 
 @pytest.mark.filterwarnings("ignore")  # s3fs's own event loop and deprecations
 def test_a_table_in_s3_holds_the_rows_a_folder_does(
-    bucket: str, settings: ForecastSettings, dates: list[str], tmp_path: Path, local_ray: None
-) -> None:
+    bucket: str, settings: ForecastSettings, dates: list[str], tmp_path: Path, local_ray: None,
+    candlecast: Callable[..., Outcome],
+) -> None:  # fmt: skip
     flags = {
         "--store": settings.store, "--as-of": dates[0], "--model": "random-walk",
         "--lookback": settings.lookback, "--horizon": settings.horizon, "--paths": settings.paths,
         "--replicas": 1, "--out": f"{bucket}/table",
     }  # fmt: skip
-    command = [sys.executable, "-c", "from cluster.cli import main; main()", "forecast"]
-    words = [str(word) for pair in flags.items() for word in pair]
     for said in ("8 (symbol and date)", "already done"):
-        done = subprocess.run(
-            [*command, *words], capture_output=True, text=True, check=False, timeout=200,
-            env=os.environ | {"COLUMNS": "200"},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert said in done.stdout
+        done = candlecast("forecast", *(word for pair in flags.items() for word in pair))
+        assert done.code == 0, done.err
+        assert said in done.out
 
     remote = ForecastTable(f"{bucket}/table")
     local = settings.model_copy(

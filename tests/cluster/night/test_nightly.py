@@ -38,7 +38,13 @@ class House:
         self.settings = {
             **{name: str(folder / name) for name in ("drop", "store", "out", "reports")},
             "bars": {"venue": "XNYS", "freq": "1d"},
-            "forecast": {"model": "random-walk", "lookback": LOOKBACK, "horizon": 3, **forecast},
+            "forecast": {
+                "model": "random-walk",
+                "lookback": LOOKBACK,
+                "horizon": 3,
+                "replicas": 1,
+                **forecast,
+            },
         }
         self.config.write_text(yaml.safe_dump(self.settings))
 
@@ -183,7 +189,7 @@ def test_a_correction_between_nights_leaves_the_first_night_reproducible(
     repeated = candlecast(
         "forecast", "--store", house.folder / "store", "--store-version", version,
         "--as-of", f"{house.days[120]:%Y-%m-%d}", "--model", "random-walk", "--lookback", LOOKBACK,
-        "--horizon", 3, "--out", house.folder / "repeated",
+        "--horizon", 3, "--replicas", 1, "--out", house.folder / "repeated",
     )  # fmt: skip
     assert repeated.code == 0, repeated.err
     table = ForecastTable(house.folder / "repeated")

@@ -21,7 +21,6 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from cluster.session import ray_session
 from cluster.training.series import SeriesSource, ensure, lake_source
 from forecaster.kronos.predictor import Kronos
 from forecaster.training import PredictorTraining, TokenizerTraining, train_tokenizer
@@ -35,7 +34,10 @@ from market.table.forecasts import ForecastTable
 from tests.cluster.conftest import SPEC, Outcome, make_store
 from tests.forecaster.training.training_group import train_in_group
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="victims are found in /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="victims are found in /proc"),
+    pytest.mark.usefixtures("local_ray"),
+]
 
 STEPS = 100
 SHARED: dict[str, Any] = {
@@ -67,12 +69,6 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = SimulatorParams(seed=5, n_symbols=5, n_sessions=560, start=date(2014, 6, 2))
     make_store(folder, simulate_market(params))
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray() -> Any:
-    with ray_session(2, 2):
-        yield
 
 
 def write(path: Path, changes: dict[str, Any]) -> Path:
