@@ -63,7 +63,7 @@ def read_plain(text: pl.Series) -> pl.Series | None:
             one = first.str.to_date(spelling, strict=False)
         else:
             one = first.str.to_datetime(spelling, strict=False, time_unit="us").dt.date()
-        if one.null_count() or one[0].year < 1000:
+        if one.null_count() or one.dt.year()[0] < 1000:
             continue
         if "H" not in spelling:
             read = text.str.to_date(spelling, strict=False).cast(pl.Datetime("us"))
@@ -118,8 +118,8 @@ def read_labels(
 
 
 def _ordinary(read: pl.Series) -> bool:
-    least = read.min()
-    return least is None or least.year >= 1000  # type: ignore[union-attr]
+    least = read.dt.year().min()  # as a number: Python's dates end at the years 1 and 9999
+    return least is None or int(least) >= 1000  # type: ignore[arg-type]
 
 
 def _dates(bare: pl.Series) -> pl.DataFrame:

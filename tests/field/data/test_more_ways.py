@@ -269,6 +269,22 @@ def test_one_slip_moves_no_other(slip: str, tmp_path: Path) -> None:
     assert not math.isfinite(opens[4])
 
 
+@pytest.mark.parametrize("clock", ["", " 00:00:00"])
+@pytest.mark.parametrize("at", [0, 4])
+@pytest.mark.parametrize("year", ["-12024", "+12024", "262143", "-0001", "0000"])
+def test_a_year_beyond_the_calendar_costs_its_row(
+    year: str, at: int, clock: str, tmp_path: Path
+) -> None:
+    rows = lines(
+        HEAD,
+        lambda i, d: f"{f'{year}-01-05' if i == at else d}{clock},{','.join(bar(i))},{1000 + i}",
+    )
+    files = written(tmp_path, {"A.csv": rows})
+    report = import_files(files, tmp_path / "s", XNYS)
+    assert report.new_bars == len(DAYS) - 1
+    assert sum(report.quarantined.values()) == 1
+
+
 def test_years_in_folders_of_symbols_are_no_symbol(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {f"{name}/2024.csv": table(HEAD, ISO) for name in ("A", "B")}
     with pytest.raises(SourceError, match="would both become the symbol '2024'"):
