@@ -83,7 +83,9 @@ def test_ten_thousand_symbols_are_sorted_and_searched(window: Browser, large: st
     assert window.run(ROWS) == 10
     window.go(f"{large}/runs")
     window.key("/")
+    window.until("document.activeElement.matches('.jump input')")
     window.call("Input.insertText", text="S0423")
+    window.until("document.activeElement.value === 'S0423'")
     window.run("document.querySelector('.jump').requestSubmit()")
     window.until("location.pathname === '/universe' && document.readyState === 'complete'")
     assert window.run(ROWS) == 10, "from any page"
