@@ -152,7 +152,9 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise SourceError(f"{path}: not a Parquet file (it begins with {magic!r}, not b'PAR1')")
     try:
         small = path.stat().st_size < _SMALL
-        frame = pl.from_arrow(pq.ParquetFile(path).read(use_threads=not small))
+        table = pq.ParquetFile(path).read(use_threads=not small)
+        str(table.schema)  # names that are no text are an error here, and a panic in Polars
+        frame = pl.from_arrow(table)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise SourceError(f"{path}: cannot be read as parquet ({_line(error)})") from None
     assert isinstance(frame, pl.DataFrame)
