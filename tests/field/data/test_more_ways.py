@@ -285,16 +285,6 @@ def test_a_year_beyond_the_calendar_costs_its_row(
     assert sum(report.quarantined.values()) == 1
 
 
-def test_a_column_name_that_is_no_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """One line, and nothing of the libraries' own on the terminal."""
-    place = tmp_path / "A.parquet"
-    pl.DataFrame({"Date": ["2024-01-02"], "Remarks": [1.0]}).write_parquet(place)
-    place.write_bytes(place.read_bytes().replace(b"Remarks", b"R\xffmarks"))
-    with pytest.raises(SourceError, match=r"A\.parquet: cannot be read as parquet"):
-        import_files([place], tmp_path / "s", XNYS)
-    assert capfd.readouterr().err == ""
-
-
 def test_years_in_folders_of_symbols_are_no_symbol(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {f"{name}/2024.csv": table(HEAD, ISO) for name in ("A", "B")}
     with pytest.raises(SourceError, match="would both become the symbol '2024'"):
