@@ -6,7 +6,7 @@ report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +152,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise SourceError(f"{path}: not a Parquet file (it begins with {magic!r}, not b'PAR1')")
     try:
         small = path.stat().st_size < _SMALL
-        table = pq.ParquetFile(path).read(use_threads=not small)
-        _read_names(table.schema)
-        frame = pl.from_arrow(table)
+        frame = pl.from_arrow(pq.ParquetFile(path).read(use_threads=not small))
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise SourceError(f"{path}: cannot be read as parquet ({_line(error)})") from None
     assert isinstance(frame, pl.DataFrame)
@@ -162,17 +160,6 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     frame = frame.with_columns(pl.col(decimals).cast(pl.Float64))
     index = [name for name in frame.columns if name.startswith("__index_level_")]
     return frame.rename(dict.fromkeys(index[:1], "index"))
-
-
-def _read_names(fields: Iterable[Any]) -> None:
-    """Every name in an Arrow schema; one that is no text is an error, not a panic in Polars."""
-    for field in fields:
-        assert field.name is not None
-        nested = field.type
-        if hasattr(nested, "value_field"):  # of lists
-            _read_names([nested.value_field])
-        elif hasattr(nested, "get_field_index"):  # of structs
-            _read_names(nested.field(i) for i in range(nested.num_fields))
 
 
 def _read_files(
